@@ -1,0 +1,42 @@
+"""The errors that a user can cause and mend: each says what was expected, found, and what to do."""
+
+
+class Unim2Error(Exception):
+    """Bad input, reported to the user without a traceback.
+
+    Args:
+        what: one sentence on what went wrong.
+        expected: what was looked for.
+        found: what was there instead.
+        remedy: what the user can do about it.
+    """
+
+    def __init__(self, what: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
+        self.what = what
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+        lines = [what]
+        if expected:
+            lines.append(f"  expected: {expected}")
+        if found:
+            lines.append(f"  found:    {found}")
+        if remedy:
+            lines.append(f"  to do:    {remedy}")
+        super().__init__("\n".join(lines))
+
+
+class DecodeError(Unim2Error):
+    """A sensor message whose bytes do not say what its fields claim."""
+
+
+class BagError(Unim2Error):
+    """A bag that cannot be opened, read or written."""
+
+
+class RigError(Unim2Error):
+    """A rig file that is malformed or does not fit the bag, the robot or the model."""
+
+
+class ModelError(Unim2Error):
+    """A model bundle, a checkpoint or an engine that cannot be used."""
