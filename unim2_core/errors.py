@@ -1,4 +1,4 @@
-"""The errors that a user can cause and mend: each says what was expected, found, and what to do."""
+"""The errors that a user can cause and mend: each says what was expected, found, and a way out."""
 
 
 class Unim2Error(Exception):
@@ -11,7 +11,9 @@ class Unim2Error(Exception):
         remedy: what the user can do about it.
     """
 
-    def __init__(self, what: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
+    def __init__(
+        self, what: str, *, expected: str = "", found: str = "", remedy: str = ""
+    ) -> None:
         self.what = what
         self.expected = expected
         self.found = found
