@@ -1,0 +1,79 @@
+"""The command ``unim2``: every sub-command is a module beside this one."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from unim2_core import __version__
+from unim2_core.cli.console import errors, fail
+from unim2_core.errors import Unim2Error
+
+COMMANDS = {
+    "demo": "unim2_core.cli.demo",
+    "info": "unim2_core.cli.info",
+    "rig": "unim2_core.cli.rig",
+    "train": "unim2_core.cli.train",
+    "segment": "unim2_core.cli.segment",
+    "parity": "unim2_core.cli.parity",
+}
+INTERRUPTED = 130
+"""Exit status after ctrl-C, as shells expect it."""
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"unim2 {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    name="unim2",
+    help="Label-free segmentation for robots that carry more than one kind of camera.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def reported(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn an error that the user can mend into a message and exit status 1."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except Unim2Error as error:
+            fail(error)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as interrupt:
+            errors.print("interrupted; nothing was left half-written")
+            raise typer.Exit(INTERRUPTED) from interrupt
+
+    return run
+
+
+for _name, _module in COMMANDS.items():
+    if importlib.util.find_spec(_module) is None:
+        continue
+    app.command(_name)(reported(importlib.import_module(_module).command))
+
+
+def run() -> None:
+    """Entry point of the command line."""
+    app()
