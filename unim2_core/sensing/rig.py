@@ -160,11 +160,10 @@ class Rig(_Strict):
             ) from error
 
     @classmethod
-    def default(cls, sensors: tuple[str, ...] = SENSORS, prefix: str = "") -> Rig:
-        """The rig without a file: topic ``<sensor>/image`` for each sensor, taken as aligned."""
+    def default(cls, sensors: tuple[str, ...] = SENSORS, root: str = "/") -> Rig:
+        """The rig without a file: topic ``<sensor>/image`` below a root, taken as aligned."""
         return cls(
-            name="default",
-            sensors={name: Sensor(topic=f"{prefix}/{name}/image") for name in sensors},
+            name="default", sensors={name: Sensor(topic=f"{root}{name}/image") for name in sensors}
         )
 
     def dump(self) -> str:

@@ -1,0 +1,226 @@
+"""The model bundle: a directory ``NAME.unim2`` with all that a robot needs to segment.
+
+``manifest.json`` says what the model is and holds the sha256 of every other file;
+``weights.safetensors`` are the inputs of the head graph; ``onnx/`` holds both graphs;
+``parity.npz`` an input and what the model must answer to it. No pickle, no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from unim2_core.errors import ModelError
+from unim2_core.files import cannot_write, sha256
+
+SUFFIX = ".unim2"
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+BACKBONE = "onnx/backbone.onnx"
+HEAD = "onnx/head.onnx"
+PARITY = "parity.npz"
+
+Size = tuple[int, int]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModalityEntry(_Strict):
+    """One modality of a model, in the order of the graph's first axis."""
+
+    name: str
+    sensor: str
+    encoding: dict[str, Any] = Field(description="what Encoder.from_description takes")
+
+
+class BackboneEntry(_Strict):
+    """The frozen network that turns images into tokens."""
+
+    name: str
+    patch_size: int = Field(gt=0)
+    embed_dim: int = Field(gt=0)
+    sha256: str
+    baseline: bool = Field(description="a stand-in for trying, not a trained network")
+
+
+class Label(_Strict):
+    """What a class id means."""
+
+    id: int = Field(ge=0, le=254)
+    name: str
+    color: tuple[int, int, int]
+
+
+class Manifest(_Strict):
+    """Everything about a model that is not an array."""
+
+    format: Literal[1] = 1
+    name: str
+    reference: str
+    modalities: tuple[ModalityEntry, ...] = Field(min_length=1)
+    backbone: BackboneEntry
+    method: str = Field(description="how the classes were learnt")
+    infer_size: Size = Field(description="height and width that images are encoded at, pixels")
+    stride: int = Field(gt=0, description="the head answers at one encoded pixel in stride")
+    labels: tuple[Label, ...] = Field(min_length=2)
+    training: dict[str, Any] = Field(default_factory=dict)
+    parent: str | None = None
+    files: dict[str, str] = Field(default_factory=dict, description="file -> sha256")
+
+    @property
+    def summary(self) -> str:
+        """One line for logs and reports; a baseline is called one."""
+        honest = " (untrained baseline: for trying, not for a robot)"
+        return (
+            f"{self.name}: {self.method}, {len(self.labels)} classes, backbone "
+            f"{self.backbone.name}{honest if self.backbone.baseline else ''}, "
+            f"modalities {', '.join(entry.name for entry in self.modalities)}"
+        )
+
+
+class Bundle:
+    """A model bundle on disk, checked when it is opened.
+
+    Attributes:
+        path: the directory.
+        manifest: what the model is.
+        version: first 12 digits of the manifest's sha256; changes with any file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a bundle and check every file against its sha256.
+
+        Raises:
+            ModelError: no bundle is there, or a file is missing, changed or unreadable.
+        """
+        self.path = path
+        manifest = path / MANIFEST
+        try:
+            content = manifest.read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"cannot open the model {path}",
+                expected=f"a directory NAME{SUFFIX} with {MANIFEST}",
+                found=error.strerror or str(error),
+                remedy="make one with: unim2 train --bag BAG --out NAME.unim2",
+            ) from error
+        try:
+            self.manifest = Manifest.model_validate(json.loads(content))
+        except (ValueError, ValidationError) as error:
+            raise ModelError(
+                f"{manifest} is not a manifest that this version reads",
+                expected="format 1",
+                found=str(error).splitlines()[0],
+                remedy="train or export the model again, or install the version that wrote it",
+            ) from error
+        for name, expected in self.manifest.files.items():
+            self._check(name, expected)
+        self.version = sha256(manifest)[:12]
+
+    def _check(self, name: str, expected: str) -> None:
+        file = self.path / name
+        found = sha256(file) if file.is_file() else "no such file"
+        if found != expected:
+            raise ModelError(
+                f"the model {self.path} is damaged",
+                expected=f"{name} with sha256 {expected[:12]}",
+                found=found if file.is_file() is False else f"sha256 {found[:12]}",
+                remedy="copy the bundle again, or train it again",
+            )
+
+    def weights(self) -> dict[str, NDArray[np.float32]]:
+        """The inputs of the head graph other than tokens and presence."""
+        try:
+            return dict(load_file(self.path / WEIGHTS))
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"cannot read the weights of {self.path}",
+                expected="a safetensors file",
+                found=str(error),
+                remedy="copy the bundle again, or train it again",
+            ) from error
+
+    def parity(self) -> dict[str, NDArray[Any]]:
+        """Stored inputs and outputs of the graphs."""
+        with np.load(self.path / PARITY, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    @classmethod
+    def write(
+        cls,
+        path: Path,
+        manifest: Manifest,
+        weights: Mapping[str, NDArray[np.float32]],
+        parity: Mapping[str, NDArray[Any]],
+        graphs: Callable[[Path], None],
+        *,
+        overwrite: bool = False,
+    ) -> Bundle:
+        """Write a bundle, whole or not at all.
+
+        Args:
+            path: the directory to make; its name should end in ``.unim2``.
+            manifest: without ``files``, which is filled in here.
+            weights: name -> float32 array, the head graph's inputs.
+            parity: name -> array.
+            graphs: called with the directory under construction to put ``onnx/`` there.
+            overwrite: replace a bundle of that name.
+
+        Raises:
+            ModelError: the path exists and is not to be, or may not be, replaced.
+            Unim2Error: the disk is full or may not be written to.
+        """
+        if path.exists() and not (overwrite and (path / MANIFEST).is_file()):
+            raise ModelError(
+                f"{path} exists",
+                expected="a path that is free" if not overwrite else "a model bundle to replace",
+                found="a bundle" if (path / MANIFEST).is_file() else "something else",
+                remedy="choose another --out, or replace a bundle with --overwrite",
+            )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        try:
+            (draft / "onnx").mkdir()
+            graphs(draft)
+            save_file(dict(weights), draft / WEIGHTS)
+            np.savez_compressed(draft / PARITY, **parity)  # type: ignore[arg-type]
+            files = {
+                str(file.relative_to(draft)): sha256(file)
+                for file in sorted(draft.rglob("*"))
+                if file.is_file()
+            }
+            manifest = manifest.model_copy(update={"files": files})
+            (draft / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+            draft.chmod(0o755)
+            _swap(draft, path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return cls(path)
+
+
+def _swap(draft: Path, path: Path) -> None:
+    if not path.exists():
+        os.rename(draft, path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    os.rename(path, old / "bundle")
+    os.rename(draft, path)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,138 @@
+"""From messages on topics to decoded frame sets; the same for a bag and for a live robot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from unim2_core.errors import DecodeError
+from unim2_core.sensing.decoding import Decoder
+from unim2_core.sensing.frames import Frame, FrameSet
+from unim2_core.sensing.grouping import StampGrouper
+from unim2_core.sensing.rig import Rig, Sensor
+from unim2_core.sensing.synchronizer import MatchedSet, StreamPolicy, Synchronizer
+
+NANOSECONDS = 1_000_000_000
+
+Parts = dict[str, Any]
+"""Part name -> message; one part named ``image`` where a sensor has one topic."""
+
+_OPTIONAL_PARTS = {"dolp_aolp": frozenset({"s0"})}
+
+
+class Intake:
+    """Routes messages to sensors, groups and synchronises them, decodes what was matched.
+
+    Messages are decoded only once their set is complete, so what is dropped costs nothing. Not
+    thread safe: the caller holds a lock around ``add``, ``advance``, ``flush`` and ``reset``;
+    ``decode`` may run beside them.
+
+    Attributes:
+        rig: the sensors.
+        dropped: every message or image that was not used, ``sensor/reason`` -> count, apart from
+            what the synchronizer counts itself.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.dropped: Counter[str] = Counter()
+        self._routes: dict[str, tuple[str, str]] = {}
+        self._groupers: dict[str, StampGrouper[Any]] = {}
+        for name, sensor in rig.sensors.items():
+            for part, topic in sensor.image_topics.items():
+                self._routes[topic] = (name, part)
+            if sensor.topics:
+                optional = _OPTIONAL_PARTS.get(sensor.polarization.layout, frozenset())
+                self._groupers[name] = StampGrouper(tuple(sensor.topics), optional)
+        self._synchronizer: Synchronizer[Parts] = Synchronizer(
+            rig.reference,
+            {name: _policy(sensor) for name, sensor in rig.sensors.items()},
+            rig.deadline_s,
+        )
+        self._decoder = Decoder(rig)
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Image topic -> sensor."""
+        return {topic: sensor for topic, (sensor, _) in self._routes.items()}
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Everything that was emitted or dropped since the start, by reason."""
+        counts = Counter(self._synchronizer.counters)
+        for grouper in self._groupers.values():
+            counts.update(grouper.counters)
+        counts.update(self.dropped)
+        return dict(counts)
+
+    def add(self, topic: str, message: Any, arrival_ns: int) -> list[MatchedSet[Parts]]:
+        """Take one message in.
+
+        Args:
+            topic: one of ``topics``.
+            message: a sensor_msgs Image or CompressedImage, from rclpy or from a bag.
+            arrival_ns: when it arrived, nanoseconds; the log time of a bag.
+
+        Returns:
+            The sets that are now complete, oldest first.
+        """
+        name, part = self._routes[topic]
+        stamp = message.header.stamp
+        stamp_ns = stamp.sec * NANOSECONDS + stamp.nanosec
+        if self.rig.sensors[name].stamp == "arrival":
+            stamp_ns = arrival_ns
+        elif stamp_ns <= 0:
+            self.dropped[f"{name}/zero stamp"] += 1
+            return []
+        grouper = self._groupers.get(name)
+        if grouper is None:
+            return self._synchronizer.add(name, stamp_ns, {part: message}, arrival_ns)
+        return [
+            matched
+            for group_ns, parts in grouper.add(part, stamp_ns, message)
+            for matched in self._synchronizer.add(name, group_ns, parts, arrival_ns)
+        ]
+
+    def advance(self, arrival_ns: int) -> list[MatchedSet[Parts]]:
+        """Let time pass without a message."""
+        return self._synchronizer.advance(arrival_ns)
+
+    def flush(self) -> list[MatchedSet[Parts]]:
+        """Decide everything that still waits: the stream has ended."""
+        return self._synchronizer.flush()
+
+    def reset(self) -> None:
+        """Forget all that waits; counters stay."""
+        self._synchronizer.reset()
+        for grouper in self._groupers.values():
+            grouper.reset()
+
+    def decode(self, matched: MatchedSet[Parts]) -> FrameSet:
+        """Decode the images of a set.
+
+        A sensor whose image cannot be decoded is counted, named in ``missing`` and left out.
+
+        Raises:
+            DecodeError: the reference image, or one of a required sensor, cannot be decoded.
+        """
+        frames: dict[str, Frame] = {}
+        missing = dict(matched.missing)
+        for name, member in matched.members.items():
+            try:
+                frames[name] = self._decoder.decode(name, member.payload, member.stamp_ns)
+            except DecodeError as error:
+                self.dropped[f"{name}/not decodable"] += 1
+                if name == self.rig.reference or self.rig.sensors[name].required:
+                    raise
+                missing[name] = error.what
+        skew: Mapping[str, float] = {
+            name: seconds for name, seconds in matched.skew_s.items() if name in frames
+        }
+        return FrameSet(self.rig.reference, frames, missing, skew)
+
+
+def _policy(sensor: Sensor) -> StreamPolicy:
+    return StreamPolicy(
+        required=sensor.required, max_age_s=sensor.max_age_s, offset_s=sensor.offset_s
+    )

@@ -1,0 +1,32 @@
+"""The Fast DDS profile without which large images are lost, set unless the user chose otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from unim2_core.shares import share
+
+PROFILE = "config/dds/fastdds_shm.xml"
+
+_CHOICES = (
+    "FASTDDS_DEFAULT_PROFILES_FILE",
+    "FASTRTPS_DEFAULT_PROFILES_FILE",
+    "FASTDDS_BUILTIN_TRANSPORTS",
+)
+_FAST_DDS_2 = ("humble", "iron", "jazzy")
+
+
+def profile_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables to set, before ``rclpy.init`` or in a child's environment, for our profile.
+
+    Args:
+        environment: the variables that are set so far.
+
+    Returns:
+        Variable -> value; empty where the user configured Fast DDS transports himself.
+    """
+    if any(environment.get(name) for name in _CHOICES):
+        return {}
+    # Fast DDS 2 knows only the older name, and rmw_fastrtps of Kilted warns of that one.
+    old = environment.get("ROS_DISTRO") in _FAST_DDS_2
+    return {_CHOICES[1 if old else 0]: str(share(PROFILE))}

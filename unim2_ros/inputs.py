@@ -1,0 +1,96 @@
+"""The image subscriptions, each as reliable as its publishers offer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+
+DEPTH = 5
+
+_BEST = getattr(ReliabilityPolicy, "BEST_AVAILABLE", ReliabilityPolicy.BEST_EFFORT)
+
+
+class ImageInput:
+    """One subscription to an image topic.
+
+    Where every publisher is reliable, so is the subscription: a sender without a large enough
+    shared-memory segment loses nearly every best-effort image. The middleware decides that when a
+    subscription is made, so it is made anew when what the publishers offer has changed.
+
+    Attributes:
+        sensor: the sensor that the topic belongs to.
+        received: messages since the last ``take_received``.
+    """
+
+    def __init__(
+        self, node: Node, topic: str, sensor: str, arrived: Callable[[str, str, Any], None]
+    ) -> None:
+        """Subscribe.
+
+        Args:
+            node: the node that subscribes.
+            topic: name before remapping; ``.../compressed`` takes CompressedImage.
+            sensor: the sensor that it belongs to.
+            arrived: called with topic, sensor and message.
+        """
+        self.sensor = sensor
+        self.received = 0
+        self._node = node
+        self._topic = topic
+        self._arrived = arrived
+        self._offers = (0, True)
+        self._subscription = self._subscribe()
+
+    @property
+    def topic(self) -> str:
+        """The topic's name after remapping."""
+        return str(self._subscription.topic_name)
+
+    @property
+    def publishers(self) -> int:
+        """How many publish there now."""
+        return int(self._node.count_publishers(self.topic))
+
+    def take_received(self) -> int:
+        """Messages since the last call."""
+        count, self.received = self.received, 0
+        return count
+
+    def follow_publishers(self) -> None:
+        """Subscribe anew where the publishers' reliability has changed since."""
+        offers = self._offered()
+        if offers != self._offers and offers[0]:
+            self._offers = offers
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = self._subscribe()
+
+    def _offered(self) -> tuple[int, bool]:
+        endpoints = self._node.get_publishers_info_by_topic(self.topic)
+        return len(endpoints), all(
+            endpoint.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+            for endpoint in endpoints
+        )
+
+    def _subscribe(self) -> Any:
+        compressed = self._topic.endswith(("/compressed", "/compressedDepth"))
+        return self._node.create_subscription(
+            CompressedImage if compressed else Image,
+            self._topic,
+            self._receive,
+            QoSProfile(
+                depth=DEPTH,
+                reliability=_BEST,
+                history=qos_profile_sensor_data.history,
+                durability=qos_profile_sensor_data.durability,
+            ),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _receive(self, message: Image | CompressedImage) -> None:
+        self.received += 1
+        self._arrived(self._topic, self.sensor, message)

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""The live node: images in, classes out. Callbacks only hand over; one worker does the work."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CompressedImage, Image
+from unim2_core.sensing.synchronizer import MatchedSet
+
+from unim2_core.errors import DecodeError, Unim2Error
+from unim2_core.inference.pipeline import Pipeline, Segmentation
+from unim2_core.model.bundle import Bundle
+from unim2_core.sensing.frames import FrameSet
+from unim2_core.sensing.intake import Intake, Parts
+from unim2_core.showing.overlay import overlay
+from unim2_core.showing.palette import color_table
+from unim2_ros.dds import use_shipped_profile
+from unim2_ros.diagnostics import report, sensor_status, status
+from unim2_ros.inputs import ImageInput
+from unim2_ros.latency import PERCENTILES, LatencyWindow
+from unim2_ros.messages import image_message
+from unim2_ros.parameters import declare
+from unim2_ros.worker import LatestWorker
+
+REPORT_PERIOD_S = 1.0
+LOG_PERIOD_S = 5.0
+
+
+class SegmentNode(Node):
+    """Subscribes to the rig's images and publishes a segmentation for each reference image."""
+
+    def __init__(self) -> None:
+        super().__init__("segment")
+        self._parameters = declare(self)
+        bundle = Bundle(Path(self._parameters.model))
+        self._pipeline = Pipeline(bundle, self._parameters.backend, self._parameters.threads)
+        sensors = tuple(dict.fromkeys(entry.sensor for entry in bundle.manifest.modalities))
+        rig = self._parameters.load_rig(sensors)
+        for assumption in self._pipeline.assumptions(rig):
+            self.get_logger().info(f"assumed: {assumption}")
+        self._intake = Intake(rig)
+        self._intake_lock = threading.Lock()
+        self._colors = color_table({label.id: label.color for label in bundle.manifest.labels})
+        self._latency = LatencyWindow()
+        self._published = 0
+        self._idle = 0
+        self._outputs = {
+            name: self._output(name) for name in ("segmentation", "confidence", "overlay")
+        }
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._worker: LatestWorker[MatchedSet[Parts]] = LatestWorker(self._segment, self._failed)
+        self._inputs = [
+            ImageInput(self, topic, sensor, self._arrived)
+            for topic, sensor in self._intake.topics.items()
+        ]
+        self.create_timer(max(rig.deadline_s / 2, 0.005), self._tick)
+        self.create_timer(REPORT_PERIOD_S, self._report)
+        self.get_logger().info(
+            f"{bundle.manifest.summary}; version {bundle.version}, "
+            f"backend {self._pipeline.engine.backend}"
+        )
+
+    # --- inputs -----------------------------------------------------------------------------
+
+    def _arrived(self, topic: str, sensor: str, message: Image | CompressedImage) -> None:
+        now = self.get_clock().now().nanoseconds
+        with self._intake_lock:
+            self._hand_over(self._intake.add(topic, message, now))
+
+    def _tick(self) -> None:
+        with self._intake_lock:
+            self._hand_over(self._intake.advance(self.get_clock().now().nanoseconds))
+
+    def _hand_over(self, matched: list[MatchedSet[Parts]]) -> None:
+        for one in matched:
+            if self._parameters.lazy and not self._wanted():
+                self._idle += 1
+            else:
+                self._worker.put(one)
+
+    # --- work -------------------------------------------------------------------------------
+
+    def _segment(self, matched: MatchedSet[Parts]) -> None:
+        start = time.perf_counter()
+        frames = self._intake.decode(matched)
+        decoded = time.perf_counter()
+        result = self._pipeline(frames)
+        engine_done = time.perf_counter()
+        self._publish(matched, frames, result)
+        self._published += 1
+        self._latency.add(
+            {
+                "sync": 1e3 * matched.wait_s,
+                "decode": 1e3 * (decoded - start),
+                **result.latency_ms,
+                "publish": 1e3 * (time.perf_counter() - engine_done),
+                "stamp to publish": (self.get_clock().now().nanoseconds - matched.stamp_ns) / 1e6,
+            }
+        )
+
+    def _failed(self, error: Exception) -> None:
+        known = isinstance(error, Unim2Error)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        if not isinstance(error, DecodeError):
+            text = f"frame dropped: {text}"
+        self.get_logger().error(text, throttle_duration_sec=LOG_PERIOD_S)
+
+    # --- outputs ----------------------------------------------------------------------------
+
+    def _output(self, name: str):
+        return self.create_publisher(
+            Image,
+            f"~/{name}",
+            QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _wanted(self) -> bool:
+        return any(output.get_subscription_count() for output in self._outputs.values())
+
+    def _publish(self, matched: MatchedSet[Parts], frames: FrameSet, result: Segmentation) -> None:
+        reference = matched.members[frames.reference].payload
+        header = next(iter(reference.values())).header
+        pictures = {
+            "segmentation": lambda: (result.classes, "mono8"),
+            "confidence": lambda: (result.confidence, "mono8"),
+            "overlay": lambda: (self._overlay(frames, result), "rgb8"),
+        }
+        for name, picture in pictures.items():
+            output = self._outputs[name]
+            if output.get_subscription_count() or not self._parameters.lazy:
+                output.publish(image_message(*picture(), header))
+
+    def _overlay(self, frames: FrameSet, result: Segmentation):
+        image = frames.frames[frames.reference].data
+        return overlay(image, result.classes, self._colors, self._parameters.overlay_alpha)
+
+    # --- diagnostics ------------------------------------------------------------------------
+
+    def counters(self) -> dict[str, int]:
+        """Every reference image that came in, by what became of it, and every other count."""
+        with self._intake_lock:
+            counts = self._intake.counters
+        return {
+            **counts,
+            "published": self._published,
+            "superseded by a newer set": self._worker.superseded,
+            "failed": self._worker.failed,
+            "idle, nobody subscribes": self._idle,
+        }
+
+    def _report(self) -> None:
+        counts = self.counters()
+        name = self.get_name()
+        entries = [self._own_status(name, counts)]
+        for source in self._inputs:
+            source.follow_publishers()
+            entries.append(sensor_status(name, source, counts))
+        self._diagnostics.publish(report(self.get_clock().now(), entries))
+
+    def _own_status(self, name: str, counts: dict[str, int]) -> DiagnosticStatus:
+        manifest = self._pipeline.bundle.manifest
+        values: dict[str, object] = {
+            "model": manifest.summary,
+            "model version": self._pipeline.bundle.version,
+            "backend": self._pipeline.engine.backend,
+            **counts,
+        }
+        for stage, figures in self._latency.percentiles().items():
+            for percent, milliseconds in zip(PERCENTILES, figures, strict=True):
+                values[f"{stage} p{percent} ms"] = f"{milliseconds:.2f}"
+        if self._parameters.lazy and not self._wanted():
+            text = "idle: nobody subscribes to an output (set lazy:=false to run all the same)"
+            return status(name, DiagnosticStatus.OK, text, values)
+        return status(name, DiagnosticStatus.OK, "segmenting", values)
+
+    def destroy_node(self) -> None:
+        """Let the frame at hand finish, say what became of every image, then go."""
+        self._worker.stop()
+        self.get_logger().info(f"finished: {self.counters()}")
+        super().destroy_node()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; returns the exit status."""
+    use_shipped_profile()
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = SegmentNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except Unim2Error as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
