@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 from unim2_core.shares import share
@@ -17,7 +18,7 @@ _FAST_DDS_2 = ("humble", "iron", "jazzy")
 
 
 def profile_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables to set, before ``rclpy.init`` or in a child's environment, for our profile.
+    """Variables that make a process use our profile.
 
     Args:
         environment: the variables that are set so far.
@@ -30,3 +31,8 @@ def profile_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # Fast DDS 2 knows only the older name, and rmw_fastrtps of Kilted warns of that one.
     old = environment.get("ROS_DISTRO") in _FAST_DDS_2
     return {_CHOICES[1 if old else 0]: str(share(PROFILE))}
+
+
+def use_shipped_profile() -> None:
+    """Set our profile for this process and its children; call it before ``rclpy.init``."""
+    os.environ.update(profile_environment(os.environ))

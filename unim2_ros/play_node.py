@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from unim2_core.sensing.bags import BagMessage, BagReader
 
 from unim2_core.errors import Unim2Error
-from unim2_ros.dds import use_shipped_profile
+from unim2_ros.dds import profile_environment
 
 LATCHED = ("/tf_static",)
 POLL_S = 0.05
@@ -93,7 +94,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=1.0, help="times as fast as recorded")
     parser.add_argument("--wait-for", default="", help="topic that must have a subscriber first")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for it")
-    use_shipped_profile()
+    os.environ.update(profile_environment(os.environ))
     options = parser.parse_args(
         rclpy.utilities.remove_ros_args([sys.argv[0], *(args or sys.argv[1:])])[1:]
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -24,7 +25,7 @@ from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.intake import Intake, Parts
 from unim2_core.showing.overlay import overlay
 from unim2_core.showing.palette import color_table
-from unim2_ros.dds import use_shipped_profile
+from unim2_ros.dds import profile_environment
 from unim2_ros.diagnostics import report, sensor_status, status
 from unim2_ros.inputs import ImageInput
 from unim2_ros.latency import PERCENTILES, LatencyWindow
@@ -193,7 +194,7 @@ class SegmentNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
-    use_shipped_profile()
+    os.environ.update(profile_environment(os.environ))
     rclpy.init(args=args)
     node = None
     try:

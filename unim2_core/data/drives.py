@@ -1,0 +1,90 @@
+"""Drives: recorded bags as a stream of synchronised frame sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from unim2_core.errors import BagError, RigError
+from unim2_core.sensing.bags import BagReader
+from unim2_core.sensing.intake import Intake, Parts
+from unim2_core.sensing.rig import Rig
+from unim2_core.sensing.synchronizer import MatchedSet
+
+
+def with_topics(rig: Rig, topics: Mapping[str, str]) -> Rig:
+    """A rig whose sensors publish elsewhere.
+
+    Args:
+        rig: the rig to change.
+        topics: sensor -> image topic; a sensor that the rig lacks is added with defaults.
+
+    Raises:
+        RigError: a sensor is unknown.
+    """
+    content = rig.model_dump()
+    for sensor, topic in topics.items():
+        content["sensors"].setdefault(sensor, {})
+        content["sensors"][sensor].update(topic=topic, topics={})
+    return Rig.parse(content, source="--topic")
+
+
+def check_topics(reader: BagReader, rig: Rig) -> list[str]:
+    """Hold a rig against the topics of a bag.
+
+    Returns:
+        A warning for each sensor whose images are not in the bag.
+
+    Raises:
+        BagError: the reference sensor's images, or a required sensor's, are not in the bag.
+    """
+    warnings = []
+    for name, sensor in rig.sensors.items():
+        absent = [topic for topic in sensor.image_topics.values() if topic not in reader.topics]
+        if not absent:
+            continue
+        if name == rig.reference or sensor.required:
+            raise BagError(
+                f"the bag has no images of the sensor {name}",
+                expected=f"the topic {', '.join(absent)}",
+                found=", ".join(
+                    topic.name for topic in reader.topics.values() if "Image" in topic.type
+                )
+                or "no image topic at all",
+                remedy=f"name it with --topic {name}=/its/topic, or write a rig: unim2 rig BAG",
+            )
+        warnings.append(f"{name} is missing: the bag has no topic {', '.join(absent)}")
+    return warnings
+
+
+def synchronised(reader: BagReader, intake: Intake) -> Iterator[MatchedSet[Parts]]:
+    """Stream the sets of a bag in the order of their reference images.
+
+    Args:
+        reader: the open bag.
+        intake: made from the rig; its counters are complete when the iteration has ended.
+    """
+    wanted = [topic for topic in intake.topics if topic in reader.topics]
+    for message in reader.messages(wanted):
+        yield from intake.add(message.topic, message.decode(), message.log_ns)
+    yield from intake.flush()
+
+
+def check_stamps(intake: Intake, emitted: int) -> None:
+    """Say why a drive gave no set at all.
+
+    Raises:
+        RigError: nothing was emitted.
+    """
+    if emitted:
+        return
+    counts = {key: count for key, count in intake.counters.items() if count}
+    reference = intake.rig.reference
+    stampless = counts.get(f"{reference}/zero stamp", 0)
+    raise RigError(
+        "the bag gave no synchronised set",
+        expected=f"images of {reference} with a stamp in their header",
+        found=f"{stampless} images with stamp zero" if stampless else str(counts or "no message"),
+        remedy=f"set stamp: arrival for {reference} in the rig"
+        if stampless
+        else "look at the streams with: unim2 info BAG",
+    )
