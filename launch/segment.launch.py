@@ -5,7 +5,7 @@ Example:
 """
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -92,9 +92,7 @@ def _segment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             if given[name]
         }
     )
-    profile = profile_environment(context.environment)
     return [
-        *(SetEnvironmentVariable(name, value) for name, value in profile.items()),
         Node(
             package="unim2_ros",
             executable="segment_node.py",
@@ -103,6 +101,7 @@ def _segment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             parameters=parameters,
             remappings=_remappings(given),
             ros_arguments=["--log-level", given["log_level"]],
+            additional_env=profile_environment(context.environment),
             output="screen",
             emulate_tty=True,
         ),
@@ -110,5 +109,5 @@ def _segment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, the DDS profile for images, and the node."""
+    """Arguments and the node, in an environment with the DDS profile for images."""
     return LaunchDescription([*_arguments(), OpaqueFunction(function=_segment)])
