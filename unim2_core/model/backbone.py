@@ -139,6 +139,7 @@ class KeyMaskedLinear(nn.Linear):
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim, 3 * dim)
+        nn.init.zeros_(self.bias)
         self.register_buffer("bias_mask", torch.tensor([1.0, 0.0, 1.0]).repeat_interleave(dim))
 
     def forward(self, x: Tensor) -> Tensor:
