@@ -4,11 +4,12 @@ Example:
     ros2 launch unim2_ros segment.launch.py model:=/models/yard.unim2 rgb:=/camera/color/image_raw
 """
 
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from unim2_ros.dds import profile_environment
 
 SENSORS = ("rgb", "depth", "thermal", "nir", "polarization")
@@ -16,7 +17,7 @@ PARAMETERS = {"model": str, "rig": str, "backend": str, "use_sim_time": bool}
 
 
 def _arguments() -> list[DeclareLaunchArgument]:
-    """Every argument; an empty one leaves its parameter to params_file or to the node's default."""
+    """Every argument; an empty one leaves its parameter to params_file or the node's default."""
     inputs = [
         argument
         for sensor in SENSORS
