@@ -99,7 +99,7 @@ def high_bytes(samples: Array) -> Array:
     """
     if samples.dtype == np.uint8:
         return samples
-    return np.right_shift(samples, 8, dtype=np.uint8, casting="unsafe")
+    return (samples >> 8).astype(np.uint8)
 
 
 def to_rgb(pixels: Array, encoding: Encoding) -> Array:
