@@ -1,4 +1,4 @@
-"""The Fast DDS profile without which large images are lost, set unless the user chose otherwise."""
+"""The Fast DDS profile without which large images are lost; the user's own choice wins."""
 
 from __future__ import annotations
 

@@ -17,9 +17,11 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from unim2_core.sensing.bags import BagMessage, BagReader
+from rclpy.signals import SignalHandlerOptions
 
 from unim2_core.errors import Unim2Error
+from unim2_core.sensing.bags import BagMessage, BagReader
+from unim2_ros.cdr import read_stamp, with_stamp
 from unim2_ros.dds import profile_environment
 
 LATCHED = ("/tf_static",)
@@ -27,12 +29,25 @@ POLL_S = 0.05
 
 
 class PlayNode(Node):
-    """Publishes the messages of a bag as they were recorded, byte for byte."""
+    """Publishes the messages of a bag as they were recorded, byte for byte but for the stamps.
 
-    def __init__(self, reader: BagReader) -> None:
+    Attributes:
+        published: topic -> messages so far.
+    """
+
+    def __init__(self, reader: BagReader, *, now: bool) -> None:
+        """Make a publisher for each topic whose type is installed.
+
+        Args:
+            reader: the open bag.
+            now: move the stamps so that the drive happens now.
+        """
         super().__init__("play")
+        self.published: dict[str, int] = {}
         self._reader = reader
+        self._now = now
         self._outputs: dict[str, Publisher] = {}
+        self._stamped: set[str] = set()
         for name, topic in reader.topics.items():
             message_type = _message_type(topic.type)
             if message_type is None:
@@ -41,27 +56,45 @@ class PlayNode(Node):
                 )
                 continue
             self._outputs[name] = self.create_publisher(message_type, name, _qos(name))
+            self.published[name] = 0
+            if next(iter(message_type.get_fields_and_field_types()), "") == "header":
+                self._stamped.add(name)
 
-    def wait_for(self, topic: str, timeout_s: float) -> bool:
-        """Wait until somebody subscribes to a topic."""
-        deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
-            if self._outputs[topic].get_subscription_count():
-                return True
-            time.sleep(POLL_S)
-        return False
+    def wait_for(self, topic: str, timeout_s: float) -> None:
+        """Wait until somebody subscribes to a topic.
 
-    def play(self, rate: float) -> int:
-        """Publish every message once, ``rate`` times as fast as it was recorded.
-
-        Returns:
-            How many messages were published.
+        Raises:
+            Unim2Error: the bag has no such topic, or nobody came in time.
         """
-        count = 0
+        if topic not in self._outputs:
+            raise Unim2Error(
+                f"cannot wait for {topic}",
+                expected="a topic of the bag",
+                found=", ".join(self._outputs),
+                remedy="name one of these with --wait-for",
+            )
+        deadline = time.monotonic() + timeout_s
+        while not self._outputs[topic].get_subscription_count():
+            if time.monotonic() > deadline:
+                raise Unim2Error(
+                    f"nobody subscribes to {topic}",
+                    expected=f"a subscriber within {timeout_s:g} s",
+                    found="none",
+                    remedy="start the node first, or play without --wait-for",
+                )
+            time.sleep(POLL_S)
+
+    def play(self, rate: float) -> None:
+        """Publish every message once, ``rate`` times as fast as it was recorded."""
+        shift_ns = 0
         for message in self._paced(rate):
-            self._outputs[message.topic].publish(bytes(message.raw))
-            count += 1
-        return count
+            raw = bytes(message.raw)
+            if self._now and message.topic in self._stamped:
+                if not shift_ns:
+                    shift_ns = self.get_clock().now().nanoseconds - message.log_ns
+                raw = with_stamp(raw, read_stamp(raw) + shift_ns)
+            self._outputs[message.topic].publish(raw)
+            self.published[message.topic] += 1
 
     def _paced(self, rate: float) -> Iterator[BagMessage]:
         start, first = time.monotonic(), None
@@ -92,26 +125,28 @@ def main(args: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bag", type=Path, help="a rosbag2 directory, .mcap, .db3 or ROS 1 .bag")
     parser.add_argument("--rate", type=float, default=1.0, help="times as fast as recorded")
+    parser.add_argument("--loops", type=int, default=1, help="how often to play it")
+    parser.add_argument("--now", action="store_true", help="move the stamps to the present")
     parser.add_argument("--wait-for", default="", help="topic that must have a subscriber first")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for it")
     os.environ.update(profile_environment(os.environ))
-    options = parser.parse_args(
-        rclpy.utilities.remove_ros_args([sys.argv[0], *(args or sys.argv[1:])])[1:]
-    )
-    rclpy.init(args=args)
+    options = parser.parse_args(args)
+    if options.rate <= 0 or options.loops < 1:
+        parser.error("expected a rate above 0 and at least one loop")
+    # ctrl-C must end a sleep between two messages, so Python keeps its own handler.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         with BagReader(options.bag) as reader:
-            node = PlayNode(reader)
-            if options.wait_for and not node.wait_for(options.wait_for, options.wait):
+            node = PlayNode(reader, now=options.now)
+            if options.wait_for:
+                node.wait_for(options.wait_for, options.wait)
+            for _ in range(options.loops):
+                node.play(options.rate)
+            node.get_logger().info(f"published {node.published}")
+            if reader.stopped:
                 raise Unim2Error(
-                    f"nobody subscribes to {options.wait_for}",
-                    expected=f"a subscriber within {options.wait:g} s",
-                    found="none",
-                    remedy="start the node first, or play without --wait-for",
+                    f"{options.bag} is damaged", expected="a whole bag", found=reader.stopped
                 )
-            count = node.play(options.rate)
-            node.get_logger().info(f"published {count} messages of {options.bag}")
-            node.destroy_node()
     except Unim2Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

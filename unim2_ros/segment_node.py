@@ -16,19 +16,19 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
-from unim2_core.sensing.synchronizer import MatchedSet
 
 from unim2_core.errors import DecodeError, Unim2Error
 from unim2_core.inference.pipeline import Pipeline, Segmentation
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.intake import Intake, Parts
+from unim2_core.sensing.synchronizer import MatchedSet
 from unim2_core.showing.overlay import overlay
 from unim2_core.showing.palette import color_table
 from unim2_ros.dds import profile_environment
 from unim2_ros.diagnostics import report, sensor_status, status
 from unim2_ros.inputs import ImageInput
-from unim2_ros.latency import PERCENTILES, LatencyWindow
+from unim2_ros.latency import PERCENTILES, WINDOW, LatencyWindow
 from unim2_ros.messages import image_message
 from unim2_ros.parameters import declare
 from unim2_ros.worker import LatestWorker
@@ -161,29 +161,35 @@ class SegmentNode(Node):
         }
 
     def _report(self) -> None:
-        counts = self.counters()
-        name = self.get_name()
-        entries = [self._own_status(name, counts)]
+        counts, name = self.counters(), self.get_name()
+        entries = [self._own_status(name), *self._figures(name)]
         for source in self._inputs:
             source.follow_publishers()
             entries.append(sensor_status(name, source, counts))
         self._diagnostics.publish(report(self.get_clock().now(), entries))
 
-    def _own_status(self, name: str, counts: dict[str, int]) -> DiagnosticStatus:
-        manifest = self._pipeline.bundle.manifest
-        values: dict[str, object] = {
-            "model": manifest.summary,
-            "model version": self._pipeline.bundle.version,
-            "backend": self._pipeline.engine.backend,
-            **counts,
-        }
-        for stage, figures in self._latency.percentiles().items():
-            for percent, milliseconds in zip(PERCENTILES, figures, strict=True):
-                values[f"{stage} p{percent} ms"] = f"{milliseconds:.2f}"
+    def _own_status(self, name: str) -> DiagnosticStatus:
+        text = "segmenting"
         if self._parameters.lazy and not self._wanted():
             text = "idle: nobody subscribes to an output (set lazy:=false to run all the same)"
-            return status(name, DiagnosticStatus.OK, text, values)
-        return status(name, DiagnosticStatus.OK, "segmenting", values)
+        bundle = self._pipeline.bundle
+        values = {
+            "model": bundle.manifest.summary,
+            "model version": bundle.version,
+            "backend": self._pipeline.engine.backend,
+        }
+        return status(name, DiagnosticStatus.OK, text, values)
+
+    def _figures(self, name: str) -> list[DiagnosticStatus]:
+        latency = {
+            f"{stage} p{percent} ms": f"{milliseconds:.2f}"
+            for stage, figures in self._latency.percentiles().items()
+            for percent, milliseconds in zip(PERCENTILES, figures, strict=True)
+        }
+        return [
+            status(f"{name}: counters", DiagnosticStatus.OK, "since start", self.counters()),
+            status(f"{name}: latency", DiagnosticStatus.OK, f"last {WINDOW} outputs", latency),
+        ]
 
     def destroy_node(self) -> None:
         """Let the frame at hand finish, say what became of every image, then go."""

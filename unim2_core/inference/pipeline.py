@@ -75,7 +75,9 @@ class Pipeline:
         said = []
         for entry in self._modalities:
             if entry.sensor not in rig.sensors:
-                said.append(f"{entry.name}: the rig has no sensor {entry.sensor}; it stays missing")
+                said.append(
+                    f"{entry.name}: the rig has no sensor {entry.sensor}; it stays missing"
+                )
             elif entry.sensor != reference:
                 said.append(
                     f"{entry.name}: taken as aligned with {reference} and scaled to its size"

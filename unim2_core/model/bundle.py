@@ -164,8 +164,7 @@ class Bundle:
         path: Path,
         manifest: Manifest,
         weights: Mapping[str, NDArray[np.float32]],
-        parity: Mapping[str, NDArray[Any]],
-        graphs: Callable[[Path], None],
+        fill: Callable[[Path], Mapping[str, NDArray[Any]]],
         *,
         overwrite: bool = False,
     ) -> Bundle:
@@ -175,21 +174,15 @@ class Bundle:
             path: the directory to make; its name should end in ``.unim2``.
             manifest: without ``files``, which is filled in here.
             weights: name -> float32 array, the head graph's inputs.
-            parity: name -> array.
-            graphs: called with the directory under construction to put ``onnx/`` there.
+            fill: called with the directory under construction to put both graphs there; returns
+                the arrays of ``parity.npz``: ``images``, ``tokens`` and ``classes``.
             overwrite: replace a bundle of that name.
 
         Raises:
             ModelError: the path exists and is not to be, or may not be, replaced.
             Unim2Error: the disk is full or may not be written to.
         """
-        if path.exists() and not (overwrite and (path / MANIFEST).is_file()):
-            raise ModelError(
-                f"{path} exists",
-                expected="a path that is free" if not overwrite else "a model bundle to replace",
-                found="a bundle" if (path / MANIFEST).is_file() else "something else",
-                remedy="choose another --out, or replace a bundle with --overwrite",
-            )
+        check_place(path, overwrite)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -197,7 +190,7 @@ class Bundle:
             raise cannot_write(path, error) from error
         try:
             (draft / "onnx").mkdir()
-            graphs(draft)
+            parity = fill(draft)
             save_file(dict(weights), draft / WEIGHTS)
             np.savez_compressed(draft / PARITY, **parity)  # type: ignore[arg-type]
             files = {
@@ -214,6 +207,22 @@ class Bundle:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return cls(path)
+
+
+def check_place(path: Path, overwrite: bool) -> None:
+    """Refuse a path for a new bundle before any work is spent on it.
+
+    Raises:
+        ModelError: the path exists and is not to be, or may not be, replaced.
+    """
+    bundle = (path / MANIFEST).is_file()
+    if path.exists() and not (overwrite and bundle):
+        raise ModelError(
+            f"{path} exists",
+            expected="a model bundle to replace" if overwrite else "a path that is free",
+            found="a model bundle" if bundle else "something else",
+            remedy="choose another --out, or replace a bundle with --overwrite",
+        )
 
 
 def _swap(draft: Path, path: Path) -> None:

@@ -120,6 +120,11 @@ class Rig(_Strict):
             raise ValueError(f"reference {self.reference!r} is not among {list(self.sensors)}")
         return self
 
+    @property
+    def reference_topic(self) -> str:
+        """Topic of the reference sensor's images; of their first part where they have several."""
+        return next(iter(self.sensors[self.reference].image_topics.values()))
+
     @classmethod
     def load(cls, path: Path) -> Rig:
         """Read and validate a rig file.

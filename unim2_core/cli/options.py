@@ -1,0 +1,69 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unim2_core.data.drives import with_topics
+from unim2_core.sensing.rig import SENSORS, Rig
+
+RigFile = Annotated[
+    Path | None,
+    typer.Option("--rig", help="Rig file; without it topics are /<sensor>/image.", dir_okay=False),
+]
+Topics = Annotated[
+    list[str] | None,
+    typer.Option("--topic", help="SENSOR=TOPIC, e.g. rgb=/camera/color/image_raw; repeatable."),
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the results here too, for machines.")
+]
+Backend = Annotated[str, typer.Option("--backend", help="auto or onnxruntime.")]
+
+
+def rig_from(file: Path | None, topics: Sequence[str] | None) -> Rig:
+    """The rig that the options describe.
+
+    Args:
+        file: the rig file, or None for the default topics.
+        topics: ``SENSOR=TOPIC`` items that override it.
+
+    Raises:
+        typer.BadParameter: an item is malformed or names an unknown sensor.
+        RigError: the file is not a rig.
+    """
+    rig = Rig.load(file) if file else Rig.default()
+    changes = {}
+    for item in topics or ():
+        sensor, equals, topic = item.partition("=")
+        if not equals or not topic or sensor not in SENSORS:
+            raise typer.BadParameter(
+                f"expected SENSOR=TOPIC with a sensor out of {', '.join(SENSORS)}, found {item!r}",
+                param_hint="--topic",
+            )
+        changes[sensor] = topic
+    return with_topics(rig, changes)
+
+
+def size_from(text: str | None, multiple: int) -> tuple[int, int] | None:
+    """Read ``HEIGHTxWIDTH``.
+
+    Raises:
+        typer.BadParameter: it is not two positive multiples of ``multiple``.
+    """
+    if text is None:
+        return None
+    try:
+        height, width = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        height = width = 0
+    if min(height, width) <= 0 or height % multiple or width % multiple:
+        raise typer.BadParameter(
+            f"expected HEIGHTxWIDTH in multiples of {multiple}, found {text!r}",
+            param_hint="--size",
+        )
+    return height, width
