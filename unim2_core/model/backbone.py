@@ -290,7 +290,7 @@ class DinoV3(nn.Module):
         x = self.patch_embed(images)  # (B, h * w, D)
         prefix = torch.cat([self.cls_token, self.storage_tokens], dim=1)
         n_prefix = prefix.shape[1]
-        x = torch.cat([prefix.expand(len(x), -1, -1), x], dim=1)  # (B, N, D)
+        x = torch.cat([prefix.expand(x.shape[0], -1, -1), x], dim=1)  # (B, N, D)
         sin, cos = self.rope_embed(h, w)
         # CLS and storage tokens have no position: they are turned by zero.
         sin = F.pad(sin, (0, 0, n_prefix, 0))
