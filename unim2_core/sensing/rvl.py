@@ -42,6 +42,8 @@ def decode_rvl(data: memoryview, max_pixels: int) -> NDArray[np.uint16]:
     numbers = _numbers(data[_SIZE.size :])
     heads, runs = _runs(numbers, width * height)
     is_difference = np.ones(heads[-1] + 2 + runs[-1], np.bool_)
+    if numbers.size - is_difference.size > 7:  # what the padding of a word can hold
+        raise _corrupt(f"runs for {width}x{height} pixels", "more data after the last one")
     is_difference[heads] = False
     is_difference[np.add(heads, 1)] = False
     folded = numbers[: is_difference.size][is_difference]
