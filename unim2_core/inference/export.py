@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -129,7 +130,30 @@ def export_module(
             verbose=False,
         )
     assert program is not None
-    write_atomically(path, program.model_proto.SerializeToString())
+    model = program.model_proto
+    _drop_traces(model)
+    for value in model.graph.input:
+        for axis, dim in (dynamic[value.name] or {}).items():
+            _name_axis(model, value.type.tensor_type.shape.dim[axis].dim_param, dim.__name__)
+    write_atomically(path, model.SerializeToString(deterministic=True))
+
+
+def _drop_traces(model: Any) -> None:
+    """Take out where each node comes from: it names files of this machine and differs by run."""
+    graph = model.graph
+    del graph.value_info[:]
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+
+
+def _name_axis(model: Any, found: str, wanted: str) -> None:
+    """Call a free axis by its own name: torch's ``s30`` is another one in each run."""
+    symbol, name = (re.sub(r"^\d+\*", "", text) for text in (found, wanted))
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(rf"\b{symbol}\b", name, dim.dim_param)
 
 
 @contextlib.contextmanager
