@@ -16,6 +16,7 @@ _STRIDE = 4  # gravity and ground are estimated from every fourth row and column
 _DISPARITY = 310.0  # disparity channel: 310 / z, so 255 from 1.2 m inwards
 _ANGLE_OFFSET = 38.0  # angle channel: degrees + 38, so that a wall is in the middle (128)
 _GROUND_PERCENTILE = 1.0
+_TIE_BREAK = 0.01  # weight of the last estimate of gravity against all surfaces
 _DOWN = (0.0, 1.0, 0.0)  # of a camera held level: y of the optical frame points down
 
 
@@ -165,6 +166,8 @@ def estimate_gravity(normals: NDArray[np.float32]) -> NDArray[np.float32]:
         if floors.shape[1] + walls.shape[1] == 0:
             break
         spread = walls @ walls.T - floors @ floors.T  # (3, 3)
+        # One wall alone leaves a whole plane of directions: of these, stay where we are.
+        spread -= _TIE_BREAK * (floors.shape[1] + walls.shape[1]) * np.outer(down, down)
         direction = np.linalg.eigh(spread.astype(np.float64)).eigenvectors[:, 0]
         if direction @ down < 0:
             direction = -direction
