@@ -169,7 +169,9 @@ def test_raw_needs_one_channel():
 def test_data_of_any_buffer():
     stream = png(smooth(3))
     for data in (bytearray(stream), array("B", stream), np.frombuffer(stream, np.uint8)):
-        np.testing.assert_array_equal(decode_compressed(compressed_message(data, "png")), smooth(3))
+        np.testing.assert_array_equal(
+            decode_compressed(compressed_message(data, "png")), smooth(3)
+        )
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,9 @@ def test_contradictions_are_named(message, words):
 def with_thumbnail(stream: bytes) -> bytes:
     """Insert an EXIF segment that holds a JPEG of its own, with an end marker."""
     content = b"Exif\0\0" + jpeg(smooth(1)[..., 0])
-    return stream[:2] + b"\xff\xff\xe1" + struct.pack(">H", len(content) + 2) + content + stream[2:]
+    return (
+        stream[:2] + b"\xff\xff\xe1" + struct.pack(">H", len(content) + 2) + content + stream[2:]
+    )
 
 
 STREAMS = {
