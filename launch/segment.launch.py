@@ -4,15 +4,15 @@ Example:
     ros2 launch unim2_ros segment.launch.py model:=/models/yard.unim2 rgb:=/camera/color/image_raw
 """
 
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from unim2_core.sensing.rig import SENSORS
 from unim2_ros.dds import profile_environment
 
-SENSORS = ("rgb", "depth", "thermal", "nir", "polarization")
 PARAMETERS = {"model": str, "rig": str, "backend": str, "use_sim_time": bool}
 
 
