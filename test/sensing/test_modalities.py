@@ -138,6 +138,20 @@ def test_depth_of_a_slanted_plane_is_exact_where_areas_are_averaged() -> None:
     np.testing.assert_allclose(pixels[0, :, 0], expected, atol=0.51)
 
 
+def test_hha_is_valid_only_where_a_plane_was_found() -> None:
+    depth = np.full(SHAPE, 2.0, np.float32)
+    depth[:24] = 0.0
+    depth[10, 10] = 2.0  # measured, but alone
+    _, plain = Encoder("depth").encode(frame("depth", depth), SHAPE)
+    pixels, valid = Encoder("hha").encode(frame("depth", depth), SHAPE, CAMERA)
+    assert plain is not None
+    assert valid is not None
+    assert plain[10, 10]
+    assert not valid[10, 10]
+    assert valid[30:].all()
+    assert (pixels[~valid] == MODALITIES["hha"].neutral).all()
+
+
 def test_hha_needs_a_camera() -> None:
     with pytest.raises(RigError, match="camera_info"):
         Encoder("hha").encode(frame("depth"), (16, 16))

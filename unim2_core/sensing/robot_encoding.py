@@ -53,7 +53,8 @@ def encode_hha(frame: Frame, size: Size, camera: Intrinsics) -> Encoded:
     depth_m = _inverse(inverse, inverse > 0)
     fitting = camera.scaled(size)
     pixels = hha(depth_m, valid, fitting.fx, fitting.fy, fitting.cx, fitting.cy)
-    return pixels, valid
+    fitted = pixels[..., 2] > 0  # an angle is 38 or more: 0 is where no plane was found
+    return pixels, None if fitted.all() else fitted
 
 
 def encode_thermal(
