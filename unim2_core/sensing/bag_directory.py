@@ -127,8 +127,8 @@ def _open_file(path: Path) -> BagFile:
 def _open_sqlite(path: Path) -> BagFile:
     try:
         return SqliteFile(path)
-    except ReaderError as error:
-        return DamagedSqliteFile(path, error)
+    except ReaderError:
+        return DamagedSqliteFile(path)
 
 
 class ZstdFile:

@@ -37,7 +37,7 @@ SPAN_BYTES = 1 << 20
 """Messages that lie outside of chunks are read in runs of about this many bytes."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Span:
     """A part of the file that is read at once: a chunk, or a run of bare messages."""
 

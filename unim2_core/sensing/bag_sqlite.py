@@ -51,6 +51,7 @@ class SqliteFile:
             return
         rows = self._reader.messages(wanted, start=start_ns)
         last_ns: int | None = None
+        count = 0
         while True:
             try:
                 row = next(rows, None)
@@ -60,12 +61,12 @@ class SqliteFile:
                 raw = uncompressed(data)
             # SQLite, zstd and rosbags each have their own way to say that bytes are damaged.
             except Exception as error:
-                size = self._path.stat().st_size
                 self.damage = damage_text(
-                    self._path.name, f"a page of its {size} bytes", error, self.start_ns, last_ns
+                    self._path.name, _row(self._path, count), error, self.start_ns, last_ns
                 )
                 return
             last_ns = log_ns
+            count += 1
             channel = self._channels[connection.id]
             yield BagMessage(channel.topic, channel.type, log_ns, raw, channel)
 
@@ -81,7 +82,9 @@ class DamagedSqliteFile:
     threads of a recorder may have swapped. See ``BagFile`` for the attributes.
     """
 
-    def __init__(self, path: Path, reason: Exception) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reason: object = "SQLite calls it malformed"
         self.notes: Sequence[str] = _write_ahead_log(path)
         self._connection = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
         try:
@@ -116,9 +119,8 @@ class DamagedSqliteFile:
             for key, row in topics.items()
         }
         self.channels: Sequence[Channel] = tuple(self._channels.values())
-        size = path.stat().st_size
         self.damage: str | None = damage_text(
-            path.name, f"a page of its {size} bytes", reason, self.start_ns, self.end_ns
+            path.name, _row(path, sum(counts.values())), self._reason, self.start_ns, self.end_ns
         )
 
     def messages(
@@ -152,11 +154,16 @@ class DamagedSqliteFile:
         while True:
             try:
                 row = next(rows, None)
-            except sqlite3.DatabaseError:
+            except sqlite3.DatabaseError as error:
+                self._reason = error
                 return
             if row is None:
                 return
             yield row[0], row[1], row[2]
+
+
+def _row(path: Path, good: int) -> str:
+    return f"row {good + 1} of a file of {path.stat().st_size} bytes"
 
 
 def _channel(connection: Connection) -> Channel:

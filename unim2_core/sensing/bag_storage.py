@@ -111,8 +111,10 @@ class BagMessage:
                 remedy="leave this topic out",
             )
         definition = NO_DEFINITION if self.channel is None else self.channel.definition
+        store = typestore_for(self.type, definition)
         try:
-            return typestore_for(self.type, definition).deserialize_cdr(self.raw, self.type)
+            # A slice of bytes is a copy, one of a view is not.
+            return store.deserialize_cdr(memoryview(self.raw), self.type)
         except SerdeError as error:
             raise DecodeError(
                 f"a message on {self.topic} cannot be decoded",

@@ -66,13 +66,15 @@ def typestore_for(msgtype: str, definition: MessageDefinition) -> Any:
         raise _undefined(msgtype, "none")
     try:
         types = _parse(msgtype, definition)
+        if all(_fields(types[name]) == _fields(standard.fielddefs.get(name)) for name in types):
+            return standard
+        store = get_typestore(Stores.EMPTY)
+        store.register(types)
+        # Fails here, and not at the first message, where a type that it uses is missing.
+        store.get_msgdef(msgtype)
     # A parser of foreign text: besides TypesysError it raises whatever its grammar trips over.
     except Exception as error:
-        raise _undefined(msgtype, f"one that cannot be parsed ({error})") from error
-    if all(_fields(types[name]) == _fields(standard.fielddefs.get(name)) for name in types):
-        return standard
-    store = get_typestore(Stores.EMPTY)
-    store.register(types)
+        raise _undefined(msgtype, f"one that cannot be used ({error!r})") from error
     return store
 
 
