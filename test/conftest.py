@@ -27,3 +27,18 @@ def data_dir() -> Path:
 def parity_dir() -> Path:
     """Folder of arrays computed by the method's reference release."""
     return _folder("UNIM2_PARITY", SHARED / "parity" / "a")
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small RGB and thermal model on the baseline backbone; not to be changed."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    from scenes import frame_sets
+
+    from unim2_core.inference.bundling import train_on
+    from unim2_core.learning.training_free import KMeansConfig
+
+    out = tmp_path_factory.mktemp("model") / "scene.unim2"
+    config = KMeansConfig(modalities=("rgb", "thermal"), clusters=4)
+    return train_on(frame_sets(6), out, config).path

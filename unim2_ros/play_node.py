@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from unim2_core.errors import Unim2Error
 from unim2_core.sensing.bags import BagMessage, BagReader
 from unim2_ros.cdr import read_stamp, with_stamp
-from unim2_ros.dds import profile_environment
+from unim2_ros.dds import use_shipped_profile
 
 LATCHED = ("/tf_static",)
 POLL_S = 0.05
@@ -129,7 +128,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--now", action="store_true", help="move the stamps to the present")
     parser.add_argument("--wait-for", default="", help="topic that must have a subscriber first")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for it")
-    os.environ.update(profile_environment(os.environ))
+    use_shipped_profile()
     options = parser.parse_args(args)
     if options.rate <= 0 or options.loops < 1:
         parser.error("expected a rate above 0 and at least one loop")

@@ -7,7 +7,6 @@ import argparse
 import contextlib
 import importlib
 import json
-import os
 import signal
 import sys
 from functools import partial
@@ -22,7 +21,7 @@ from unim2_core.errors import Unim2Error
 from unim2_core.files import write_atomically
 from unim2_core.sensing.bag_writer import BagWriter
 from unim2_ros.cdr import read_stamp
-from unim2_ros.dds import profile_environment
+from unim2_ros.dds import use_shipped_profile
 
 DEPTH = 20
 
@@ -60,7 +59,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--latencies", type=Path, help="JSON file for stamp-to-arrival, ms")
     options = parser.parse_args(args)
     topics = dict(item.split("=", 1) for item in options.topics)
-    os.environ.update(profile_environment(os.environ))
+    use_shipped_profile()
     rclpy.init()
     signal.signal(signal.SIGTERM, lambda *_: rclpy.try_shutdown())
     try:

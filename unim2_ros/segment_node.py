@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from unim2_core.errors import DecodeError, Unim2Error
 from unim2_core.inference.pipeline import Pipeline, Segmentation
@@ -25,7 +25,7 @@ from unim2_core.sensing.intake import Intake, Parts
 from unim2_core.sensing.synchronizer import MatchedSet
 from unim2_core.showing.overlay import overlay
 from unim2_core.showing.palette import color_table
-from unim2_ros.dds import profile_environment
+from unim2_ros.dds import use_shipped_profile
 from unim2_ros.diagnostics import report, sensor_status, status
 from unim2_ros.inputs import ImageInput
 from unim2_ros.latency import PERCENTILES, WINDOW, LatencyWindow
@@ -64,6 +64,10 @@ class SegmentNode(Node):
             ImageInput(self, topic, sensor, self._arrived)
             for topic, sensor in self._intake.topics.items()
         ]
+        for topic in self._intake.info_topics:
+            self.create_subscription(
+                CameraInfo, topic, partial(self._calibrated, topic), qos_profile_sensor_data
+            )
         self.create_timer(max(rig.deadline_s / 2, 0.005), self._tick)
         self.create_timer(REPORT_PERIOD_S, self._report)
         self.get_logger().info(
@@ -77,6 +81,10 @@ class SegmentNode(Node):
         now = self.get_clock().now().nanoseconds
         with self._intake_lock:
             self._hand_over(self._intake.add(topic, message, now))
+
+    def _calibrated(self, topic: str, message: CameraInfo) -> None:
+        with self._intake_lock:
+            self._intake.add_camera_info(topic, message)
 
     def _tick(self) -> None:
         with self._intake_lock:
@@ -200,7 +208,7 @@ class SegmentNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
-    os.environ.update(profile_environment(os.environ))
+    use_shipped_profile()
     rclpy.init(args=args)
     node = None
     try:

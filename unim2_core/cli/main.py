@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from unim2_core import __version__
+from unim2_core.cli import ros
 from unim2_core.cli.console import errors, fail
 from unim2_core.errors import Unim2Error
 
@@ -72,6 +73,9 @@ for _name, _module in COMMANDS.items():
     if importlib.util.find_spec(_module) is None:
         continue
     app.command(_name)(reported(importlib.import_module(_module).command))
+
+
+app.add_typer(ros.app, name="ros")
 
 
 def run() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from unim2_core.data.drives import with_topics
+from unim2_core.inference.engine import Backend
 from unim2_core.sensing.rig import SENSORS, Rig
 
 RigFile = Annotated[
@@ -22,7 +23,7 @@ Topics = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the results here too, for machines.")
 ]
-Backend = Annotated[str, typer.Option("--backend", help="auto or onnxruntime.")]
+BackendName = Annotated[Backend, typer.Option("--backend", help="What runs the graphs.")]
 
 
 def rig_from(file: Path | None, topics: Sequence[str] | None) -> Rig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,17 +13,12 @@ from unim2_core.cli.console import Advance, console, progress, warn, write_json
 from unim2_core.cli.options import JsonFile, RigFile, Topics, rig_from, size_from
 from unim2_core.data.drives import check_stamps, check_topics, synchronised
 from unim2_core.errors import ModelError
-from unim2_core.files import sha256
-from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
-from unim2_core.learning.training_free import MULTIPLE, KMeansConfig, cluster_drive
-from unim2_core.model.bundle import SUFFIX, BackboneEntry, Bundle, check_place
+from unim2_core.learning.training_free import MULTIPLE, KMeansConfig
+from unim2_core.model.bundle import SUFFIX, Bundle, check_place
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.intake import Intake
-from unim2_core.sensing.modalities import MODALITIES
 from unim2_core.sensing.rig import Rig
-
-BASELINE = "texture"
 
 
 def command(
@@ -41,7 +35,7 @@ def command(
             help="texture (an untrained baseline), dinov3_vits16, dinov3_vits16plus, "
             "dinov3_vitb16, dinov3_vitl16, or a file of weights."
         ),
-    ] = BASELINE,
+    ] = "texture",
     download: Annotated[bool, typer.Option(help="Fetch weights from the hub.")] = False,
     preset: Annotated[Literal["robot", "paper"], typer.Option(help="Encoding rules.")] = "robot",
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to encode at.")] = None,
@@ -102,10 +96,7 @@ def train_kmeans(
         Unim2Error: a drive, the weights or the place to write to cannot be used.
     """
     try:
-        from unim2_core.inference.bundling import write_cluster_bundle
-        from unim2_core.inference.export import export_backbone
-        from unim2_core.model.checkpoints import build_backbone
-        from unim2_core.model.texture import TextureFeatures
+        from unim2_core.inference.bundling import BASELINE, train_on
     except ImportError as error:
         raise ModelError(
             "making a model needs more than running one",
@@ -113,33 +104,12 @@ def train_kmeans(
             found=str(error),
             remedy="pip install 'unim2[train]'",
         ) from error
-
     check_place(out, overwrite)
-    baseline = backbone == BASELINE
-    if baseline:
+    if backbone == BASELINE:
         warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
-    network = TextureFeatures() if baseline else build_backbone(backbone, download=download)
-    normalisation = MODALITIES[config.modalities[0]]
-    with tempfile.TemporaryDirectory() as scratch:
-        graph = Path(scratch, "backbone.onnx")
-        export_backbone(network, graph, mean=normalisation.mean, std=normalisation.std)
-        entry = BackboneEntry(
-            name=Path(backbone).stem,
-            patch_size=network.patch_size,
-            embed_dim=network.embed_dim,
-            sha256=sha256(graph),
-            baseline=baseline,
-        )
-        run = OnnxRuntimeGraph(graph)
-        with progress("reading drives", None) as advance:
-            model = cluster_drive(
-                frame_sets(bags, _only(rig, config.modalities), frames, advance),
-                entry,
-                lambda images: run({"images": images})["tokens"],
-                config,
-                out.name.removesuffix(SUFFIX),
-            )
-        return write_cluster_bundle(out, model, network, graph, overwrite=overwrite)
+    with progress("reading drives", None) as advance:
+        sets = frame_sets(bags, rig.only(config.sensors), frames, advance)
+        return train_on(sets, out, config, backbone, download=download, overwrite=overwrite)
 
 
 def frame_sets(
@@ -169,10 +139,3 @@ def frame_sets(
             check_stamps(intake, emitted)
             if reader.stopped:
                 warn(f"{bag} was read up to its damage: {reader.stopped}")
-
-
-def _only(rig: Rig, modalities: Sequence[str]) -> Rig:
-    """The rig without the sensors that no modality needs."""
-    needed = {MODALITIES[name].sensor for name in modalities} | {rig.reference}
-    sensors = {name: sensor for name, sensor in rig.sensors.items() if name in needed}
-    return rig.model_copy(update={"sensors": sensors})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from unim2_core.errors import BagError, RigError
-from unim2_core.sensing.bags import BagReader
+from unim2_core.sensing.bags import BagMessage, BagReader
 from unim2_core.sensing.intake import Intake, Parts
 from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.synchronizer import MatchedSet
@@ -63,10 +63,19 @@ def synchronised(reader: BagReader, intake: Intake) -> Iterator[MatchedSet[Parts
         reader: the open bag.
         intake: made from the rig; its counters are complete when the iteration has ended.
     """
-    wanted = [topic for topic in intake.topics if topic in reader.topics]
+    wanted = {*intake.topics, *intake.info_topics} & set(reader.topics)
     for message in reader.messages(wanted):
-        yield from intake.add(message.topic, message.decode(), message.log_ns)
+        yield from take(intake, message)
     yield from intake.flush()
+
+
+def take(intake: Intake, message: BagMessage) -> list[MatchedSet[Parts]]:
+    """Hand a message of a bag to the intake; one on a topic of no sensor is passed over."""
+    if message.topic in intake.topics:
+        return intake.add(message.topic, message.decode(), message.log_ns)
+    if message.topic in intake.info_topics:
+        intake.add_camera_info(message.topic, message.decode())
+    return []
 
 
 def check_stamps(intake: Intake, emitted: int) -> None:

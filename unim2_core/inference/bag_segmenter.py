@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from unim2_core.data.drives import check_stamps
+from unim2_core.data.drives import check_stamps, take
 from unim2_core.errors import DecodeError
+from unim2_core.inference.earlier_run import OUTPUTS, EarlierRun
 from unim2_core.inference.pipeline import Pipeline, Segmentation
+from unim2_core.sensing.bag_messages import image_message, stamp_ns
 from unim2_core.sensing.bag_writer import BagWriter
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.intake import Intake, Parts
 from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.synchronizer import MatchedSet
+from unim2_core.showing.overlay import overlay
 from unim2_core.showing.palette import color_table
-
-OUTPUTS = ("/segment/segmentation", "/segment/confidence", "/segment/overlay")
 
 Watch = Callable[[FrameSet, Segmentation], None]
 
@@ -99,16 +101,18 @@ class BagSegmenter:
             reader: the open bag.
             out: the bag to write; it has that name only once it is complete.
             progress: called with the number of messages read.
-            watch: called with each frame set and its segmentation.
+            watch: called with each frame set that was computed and its segmentation.
 
         Raises:
             Unim2Error: nothing can be segmented, or the output cannot be written.
         """
         report = SegmentReport()
         intake = Intake(self._rig)
-        with BagWriter(out) as writer:
-            for matched in self._matched(reader, intake, writer, progress):
-                self._segment(matched, intake, writer, report, watch)
+        run = f"{self._pipeline.bundle.version} {self._rig.dump()} {sorted(reader.topics)}"
+        with EarlierRun(out, run) as earlier, BagWriter(out) as writer:
+            earlier.claim()
+            for matched, log_ns in self._matched(reader, intake, writer, progress):
+                self._segment(matched, log_ns, intake, earlier, writer, report, watch)
             check_stamps(intake, report.frames)
         report.counters = {key: count for key, count in intake.counters.items() if count}
         report.stopped = reader.stopped
@@ -116,20 +120,26 @@ class BagSegmenter:
 
     def _matched(
         self, reader: BagReader, intake: Intake, writer: BagWriter, progress: Callable[[int], None]
-    ) -> Iterator[MatchedSet[Parts]]:
-        wanted = None if self._keep else [name for name in intake.topics if name in reader.topics]
-        for count, message in enumerate(reader.messages(wanted), start=1):
+    ) -> Iterator[tuple[MatchedSet[Parts], int]]:
+        """Sets, each with the log time at which a live node would have had it."""
+        wanted = {*intake.topics, *intake.info_topics} & set(reader.topics)
+        log_ns = reader.start_ns
+        for count, message in enumerate(reader.messages(None if self._keep else wanted), start=1):
             progress(count)
+            log_ns = message.log_ns
             if self._keep and message.topic not in OUTPUTS:
                 writer.write_raw(message)
-            if message.topic in intake.topics:
-                yield from intake.add(message.topic, message.decode(), message.log_ns)
-        yield from intake.flush()
+            for matched in take(intake, message):
+                yield matched, log_ns
+        for matched in intake.flush():
+            yield matched, log_ns
 
     def _segment(
         self,
         matched: MatchedSet[Parts],
+        log_ns: int,
         intake: Intake,
+        earlier: EarlierRun,
         writer: BagWriter,
         report: SegmentReport,
         watch: Watch | None,
@@ -140,15 +150,42 @@ class BagSegmenter:
         except DecodeError:
             return  # the intake counted it; the other images of the bag may be whole
         decoded = time.perf_counter()
-        result = self._pipeline(frames)
-        written = time.perf_counter()
-        self._write(matched, frames, result, writer)
-        report.latency_ms["decode"].append(1e3 * (decoded - start))
-        for stage, milliseconds in result.latency_ms.items():
-            report.latency_ms[stage].append(milliseconds)
-        report.latency_ms["write"].append(1e3 * (time.perf_counter() - written))
+        header = next(iter(matched.members[frames.reference].payload.values())).header
+        outputs = earlier.outputs(stamp_ns(header))
         report.frames += 1
-        report.used.update(result.used)
-        report.missing.update(f"{name}: {reason}" for name, reason in result.missing.items())
-        if watch:
-            watch(frames, result)
+        if outputs:
+            encoded = self._pipeline.encode(frames)  # keeps running ranges as they were
+            report.resumed += 1
+            for message in outputs:
+                writer.write_raw(message)
+        else:
+            result = self._pipeline(frames)
+            encoded = result.encoded
+            computed = time.perf_counter()
+            self._write(frames, result, header, log_ns, writer)
+            report.latency_ms["decode"].append(1e3 * (decoded - start))
+            for stage, milliseconds in result.latency_ms.items():
+                report.latency_ms[stage].append(milliseconds)
+            report.latency_ms["write"].append(1e3 * (time.perf_counter() - computed))
+            if watch:
+                watch(frames, result)
+        report.used.update(encoded.images)
+        report.missing.update(f"{name}: {reason}" for name, reason in encoded.missing.items())
+
+    def _write(
+        self,
+        frames: FrameSet,
+        result: Segmentation,
+        header: Any,
+        log_ns: int,
+        writer: BagWriter,
+    ) -> None:
+        image = frames.frames[frames.reference].data
+        pictures: tuple[tuple[NDArray[np.uint8], str], ...] = (
+            (result.classes, "mono8"),
+            (result.confidence, "mono8"),
+            (overlay(image, result.classes, self._colors), "rgb8"),
+        )
+        for topic, (pixels, encoding) in zip(OUTPUTS, pictures, strict=True):
+            message = image_message(pixels, encoding, stamp_ns(header), header.frame_id)
+            writer.write(topic, message, log_ns)

@@ -1,9 +1,10 @@
-"""From a training-free model to a bundle: graphs, weights, stored answers (needs torch)."""
+"""From frame sets to a bundle without training: classes, graphs, stored answers (needs torch)."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +13,80 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unim2_core.inference.export import export_module
-from unim2_core.learning.training_free import TrainingFreeModel
-from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
+from unim2_core.files import sha256
+from unim2_core.inference.export import export_backbone, export_module
+from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
+from unim2_core.learning.training_free import KMeansConfig, TrainingFreeModel, cluster_drive
+from unim2_core.model.bundle import (
+    BACKBONE,
+    HEAD,
+    SUFFIX,
+    BackboneEntry,
+    Bundle,
+    check_place,
+)
+from unim2_core.model.checkpoints import build_backbone
 from unim2_core.model.heads import ClusterHead
+from unim2_core.model.texture import TextureFeatures
+from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES
 
+BASELINE = "texture"
+"""Name of the backbone that needs no weights."""
 
-def write_cluster_bundle(
+
+def train_on(
+    sets: Iterable[FrameSet],
     out: Path,
-    model: TrainingFreeModel,
-    network: nn.Module,
-    graph: Path,
+    config: KMeansConfig,
+    backbone: str = BASELINE,
     *,
+    download: bool = False,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write the bundle of a clustered drive.
+    """Find classes in frame sets and write the bundle.
 
     Args:
+        sets: streamed, one is held at a time.
         out: the bundle to write.
-        model: what was learnt.
-        network: the backbone in torch, whose answers are stored.
-        graph: the backbone as ONNX.
+        config: of the clustering.
+        backbone: ``texture``, the name of a DINOv3, or a file of weights.
+        download: fetch the backbone's weights where they are missing.
         overwrite: replace a bundle of that name.
 
     Raises:
-        ModelError: the place is taken.
-        Unim2Error: it cannot be written to.
+        Unim2Error: the weights, the images or the place to write to cannot be used.
     """
-    manifest = model.manifest
-    head = ClusterHead(manifest.backbone.patch_size, manifest.stride)
-    weights = model.clusters.weights()
+    check_place(out, overwrite)
+    baseline = backbone == BASELINE
+    network = TextureFeatures() if baseline else build_backbone(backbone, download=download)
+    normalisation = MODALITIES[config.modalities[0]]
+    with tempfile.TemporaryDirectory() as scratch:
+        graph = Path(scratch, "backbone.onnx")
+        export_backbone(network, graph, mean=normalisation.mean, std=normalisation.std)
+        run = OnnxRuntimeGraph(graph)
+        entry = BackboneEntry(
+            name=Path(backbone).stem,
+            patch_size=network.patch_size,
+            embed_dim=network.embed_dim,
+            sha256=sha256(graph),
+            baseline=baseline,
+        )
 
-    def fill(folder: Path) -> Mapping[str, NDArray[Any]]:
-        shutil.copyfile(graph, folder / BACKBONE)
-        export_head(head, folder / HEAD, weights)
-        return _answers(network, head, weights, model)
+        def run_backbone(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            return run({"images": images})["tokens"].astype(np.float32, copy=False)
 
-    return Bundle.write(out, manifest, weights, fill, overwrite=overwrite)
+        name = out.name.removesuffix(SUFFIX)
+        model = cluster_drive(sets, entry, run_backbone, config, name)
+        head = ClusterHead(network.patch_size, config.stride)
+        weights = model.clusters.weights()
+
+        def fill(folder: Path) -> Mapping[str, NDArray[Any]]:
+            shutil.copyfile(graph, folder / BACKBONE)
+            export_head(head, folder / HEAD, weights)
+            return _answers(network, head, weights, model)
+
+        return Bundle.write(out, model.manifest, weights, fill, overwrite=overwrite)
 
 
 def export_head(head: nn.Module, path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:

@@ -17,7 +17,21 @@ from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import Encoder
 from unim2_core.sensing.rig import Rig
 
+Image = NDArray[np.uint8]
 Tokens = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """What the backbone is to see of a frame set.
+
+    Attributes:
+        images: modality -> stamp in nanoseconds and (h, w, 3) uint8.
+        missing: modality -> why it is not there.
+    """
+
+    images: Mapping[str, tuple[int, Image]]
+    missing: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +41,24 @@ class Segmentation:
     Attributes:
         classes: (H, W) uint8 class ids, at the reference image's size.
         confidence: (H, W) uint8, 0 unsure to 255 sure.
-        used: the modalities that took part.
-        missing: modality -> why it did not.
+        encoded: what the backbone saw.
         latency_ms: stage -> milliseconds.
     """
 
-    classes: NDArray[np.uint8]
-    confidence: NDArray[np.uint8]
-    used: tuple[str, ...]
-    missing: Mapping[str, str]
+    classes: Image
+    confidence: Image
+    encoded: Encoded
     latency_ms: Mapping[str, float]
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """The modalities that took part."""
+        return tuple(self.encoded.images)
+
+    @property
+    def missing(self) -> Mapping[str, str]:
+        """Modality -> why it did not take part."""
+        return self.encoded.missing
 
 
 class Pipeline:
@@ -52,11 +74,18 @@ class Pipeline:
         self.engine = Engine(bundle, backend, threads)
         manifest = bundle.manifest
         self._modalities = manifest.modalities
-        self._encoders = [Encoder.from_description(entry.encoding) for entry in self._modalities]
+        self._encoders = {
+            entry.name: Encoder.from_description(entry.encoding) for entry in self._modalities
+        }
         patch = manifest.backbone.patch_size
         height, width = manifest.infer_size
         self._grid = (height // patch, width // patch, manifest.backbone.embed_dim)
-        self._kept: dict[str, tuple[int, Tokens]] = {}
+        self._images: dict[str, tuple[int, Image]] = {}
+        self._tokens: dict[str, tuple[int, Tokens]] = {}
+
+    def needed(self, rig: Rig) -> Rig:
+        """The rig without the sensors that the model does not look at."""
+        return rig.only({entry.sensor for entry in self._modalities})
 
     def assumptions(self, rig: Rig) -> list[str]:
         """What is taken for granted with this rig; to be said once.
@@ -84,40 +113,62 @@ class Pipeline:
                 )
         return said
 
+    def encode(self, frames: FrameSet) -> Encoded:
+        """Encode every modality; an image that has not changed is not encoded again.
+
+        Raises:
+            DecodeError: an image cannot be encoded.
+            RigError: an encoding needs a calibration that is not there.
+        """
+        images, missing = {}, {}
+        for entry in self._modalities:
+            frame = frames.frames.get(entry.sensor)
+            if frame is None:
+                missing[entry.name] = frames.missing.get(entry.sensor, "not in the rig")
+                continue
+            image = self._images.get(entry.name)
+            if image is None or image[0] != frame.stamp_ns:
+                size = self.bundle.manifest.infer_size
+                pixels, _ = self._encoders[entry.name].encode(frame, size, frame.camera)
+                image = (frame.stamp_ns, pixels)
+            images[entry.name] = self._images[entry.name] = image
+        return Encoded(images, missing)
+
     def __call__(self, frames: FrameSet) -> Segmentation:
         """Segment the reference image of a set.
 
         Raises:
             DecodeError: an image cannot be encoded.
+            RigError: an encoding needs a calibration that is not there.
         """
-        tokens = np.zeros((len(self._modalities), *self._grid), np.float32)
-        presence = np.zeros(len(self._modalities), np.float32)
-        missing: dict[str, str] = {}
-        latency = {"encode": 0.0, "backbone": 0.0}
-        for index, entry in enumerate(self._modalities):
-            frame = frames.frames.get(entry.sensor)
-            if frame is None:
-                missing[entry.name] = frames.missing.get(entry.sensor, "not in the rig")
-                continue
-            kept = self._kept.get(entry.name)
-            if kept is None or kept[0] != frame.stamp_ns:
-                start = time.perf_counter()
-                image, _ = self._encoders[index].encode(frame, self.bundle.manifest.infer_size)
-                encoded = time.perf_counter()
-                kept = (frame.stamp_ns, self.engine.tokens(image[None])[0])
-                self._kept[entry.name] = kept
-                latency["encode"] += 1e3 * (encoded - start)
-                latency["backbone"] += 1e3 * (time.perf_counter() - encoded)
-            tokens[index] = kept[1]
-            presence[index] = 1.0
         start = time.perf_counter()
+        encoded = self.encode(frames)
+        encoded_at = time.perf_counter()
+        tokens, presence = self._backbone(encoded)
+        tokens_at = time.perf_counter()
         classes, confidence = self.engine.classify(tokens, presence)
         reference = frames.frames[frames.reference]
-        size = (reference.width, reference.height)
-        classes = cv2.resize(classes, size, interpolation=cv2.INTER_NEAREST)
-        confidence = cv2.resize(confidence, size, interpolation=cv2.INTER_LINEAR)
-        latency["head"] = 1e3 * (time.perf_counter() - start)
-        used = tuple(
-            entry.name for entry, here in zip(self._modalities, presence, strict=True) if here
-        )
-        return Segmentation(classes, confidence, used, missing, latency)
+        shape = (reference.width, reference.height)
+        classes = cv2.resize(classes, shape, interpolation=cv2.INTER_NEAREST)
+        confidence = cv2.resize(confidence, shape, interpolation=cv2.INTER_LINEAR)
+        latency_ms = {
+            "encode": 1e3 * (encoded_at - start),
+            "backbone": 1e3 * (tokens_at - encoded_at),
+            "head": 1e3 * (time.perf_counter() - tokens_at),
+        }
+        return Segmentation(classes, confidence, encoded, latency_ms)
+
+    def _backbone(self, encoded: Encoded) -> tuple[Tokens, Tokens]:
+        """Tokens (M, h, w, D) and presence (M,); an image that was seen before costs nothing."""
+        tokens = np.zeros((len(self._modalities), *self._grid), np.float32)
+        presence = np.zeros(len(self._modalities), np.float32)
+        for index, entry in enumerate(self._modalities):
+            if entry.name not in encoded.images:
+                continue
+            stamp_ns, image = encoded.images[entry.name]
+            kept = self._tokens.get(entry.name)
+            if kept is None or kept[0] != stamp_ns:
+                kept = (stamp_ns, self.engine.tokens(image[None])[0])
+                self._tokens[entry.name] = kept
+            tokens[index], presence[index] = kept[1], 1.0
+        return tokens, presence

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.sensing.frames import FrameSet
-from unim2_core.sensing.modalities import MODALITIES, Encoder
+from unim2_core.sensing.modalities import Encoder
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -59,11 +59,11 @@ def sample_tokens(
         present = np.zeros(len(encoders), np.float32)
         grids: list[Floats | None] = []
         for index, encoder in enumerate(encoders):
-            frame = frames.frames.get(MODALITIES[encoder.modality].sensor)
+            frame = frames.frames.get(encoder.modality.sensor)
             if frame is None:
                 grids.append(None)
                 continue
-            images[index] = encoder.encode(frame, size)[0]
+            images[index] = encoder.encode(frame, size, frame.camera)[0]
             present[index] = 1.0
             grids.append(backbone(images[index : index + 1])[0])
         if present.sum() > example_present:

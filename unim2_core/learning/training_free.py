@@ -15,7 +15,7 @@ from unim2_core.learning.kmeans import Clusters, fit_clusters
 from unim2_core.learning.sampling import TokenSample, sample_tokens
 from unim2_core.model.bundle import BackboneEntry, Label, Manifest, ModalityEntry
 from unim2_core.sensing.frames import FrameSet
-from unim2_core.sensing.modalities import MODALITIES, Encoder
+from unim2_core.sensing.modalities import MODALITIES, Encoder, Preset
 from unim2_core.showing.palette import distinct_colors
 
 SHORT_SIDE = 320
@@ -40,10 +40,15 @@ class KMeansConfig:
 
     modalities: tuple[str, ...] = ("rgb", "thermal")
     clusters: int = 12
-    preset: str = "robot"
+    preset: Preset = "robot"
     seed: int = 0
     size: tuple[int, int] | None = None
     stride: int = 2
+
+    @property
+    def sensors(self) -> frozenset[str]:
+        """The sensors that feed the modalities."""
+        return frozenset(MODALITIES[name].sensor for name in self.modalities)
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.modalities if name not in MODALITIES]
@@ -139,18 +144,14 @@ def cluster_drive(
 
 def _entry(encoder: Encoder) -> ModalityEntry:
     return ModalityEntry(
-        name=encoder.modality,
-        sensor=MODALITIES[encoder.modality].sensor,
+        name=encoder.modality.name,
+        sensor=encoder.modality.sensor,
         encoding=encoder.describe(),
     )
 
 
 def _check_presence(sample: TokenSample, modalities: Sequence[str]) -> None:
-    never = [
-        name
-        for name, seen in zip(modalities, sample.presence.any(axis=0), strict=True)
-        if not seen
-    ]
+    never = [name for index, name in enumerate(modalities) if not sample.presence[:, index].any()]
     if never:
         raise ModelError(
             "a modality was in no frame set",

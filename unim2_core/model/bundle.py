@@ -13,11 +13,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -32,6 +32,12 @@ HEAD = "onnx/head.onnx"
 PARITY = "parity.npz"
 
 Size = tuple[int, int]
+
+
+def _inside(name: str) -> str:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"expected a file inside the bundle, found {name}")
+    return name
 
 
 class _Strict(BaseModel):
@@ -78,7 +84,9 @@ class Manifest(_Strict):
     labels: tuple[Label, ...] = Field(min_length=2)
     training: dict[str, Any] = Field(default_factory=dict)
     parent: str | None = None
-    files: dict[str, str] = Field(default_factory=dict, description="file -> sha256")
+    files: dict[Annotated[str, AfterValidator(_inside)], str] = Field(
+        default_factory=dict, description="file -> sha256"
+    )
 
     @property
     def summary(self) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unim2_core.sensing.calibration import Intrinsics
+
 Array = NDArray[Any]
 
 
@@ -36,6 +38,7 @@ class Frame:
         valid: (H, W) bool, False where the sensor said nothing; None where all is valid.
         unit: unit of ``data``.
         topic: where it came from.
+        camera: the camera's calibration; None where none was received.
     """
 
     sensor: str
@@ -45,6 +48,7 @@ class Frame:
     valid: NDArray[np.bool_] | None = None
     unit: str = ""
     topic: str = ""
+    camera: Intrinsics | None = None
 
     @property
     def height(self) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from unim2_core.errors import DecodeError
+from unim2_core.errors import DecodeError, RigError
+from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.decoding import Decoder
 from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.grouping import StampGrouper
@@ -51,6 +53,13 @@ class Intake:
             rig.deadline_s,
         )
         self._decoder = Decoder(rig)
+        self._cameras: dict[str, Intrinsics] = {}
+        self._info_routes = {sensor.info_topic: name for name, sensor in rig.sensors.items()}
+
+    @property
+    def info_topics(self) -> dict[str, str]:
+        """Topic of camera_info -> sensor; to be handed to ``add_camera_info``."""
+        return dict(self._info_routes)
 
     @property
     def topics(self) -> dict[str, str]:
@@ -94,6 +103,14 @@ class Intake:
             for matched in self._synchronizer.add(name, group_ns, parts, arrival_ns)
         ]
 
+    def add_camera_info(self, topic: str, message: Any) -> None:
+        """Take a camera's calibration in; one that says nothing is counted and not used."""
+        name = self._info_routes[topic]
+        try:
+            self._cameras[name] = Intrinsics.from_camera_info(message)
+        except RigError:
+            self.dropped[f"{name}/camera_info without calibration"] += 1
+
     def advance(self, arrival_ns: int) -> list[MatchedSet[Parts]]:
         """Let time pass without a message."""
         return self._synchronizer.advance(arrival_ns)
@@ -120,7 +137,8 @@ class Intake:
         missing = dict(matched.missing)
         for name, member in matched.members.items():
             try:
-                frames[name] = self._decoder.decode(name, member.payload, member.stamp_ns)
+                frame = self._decoder.decode(name, member.payload, member.stamp_ns)
+                frames[name] = replace(frame, camera=self._cameras.get(name))
             except DecodeError as error:
                 self.dropped[f"{name}/not decodable"] += 1
                 if name == self.rig.reference or self.rig.sensors[name].required:

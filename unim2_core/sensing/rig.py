@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -170,6 +171,12 @@ class Rig(_Strict):
         return cls(
             name="default", sensors={name: Sensor(topic=f"{root}{name}/image") for name in sensors}
         )
+
+    def only(self, sensors: Collection[str]) -> Rig:
+        """The rig with its reference and those of its sensors that are named."""
+        wanted = {self.reference, *sensors}
+        kept = {name: sensor for name, sensor in self.sensors.items() if name in wanted}
+        return self.model_copy(update={"sensors": kept})
 
     def dump(self) -> str:
         """The rig as YAML, without the keys that have their default value."""

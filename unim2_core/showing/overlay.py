@@ -24,7 +24,8 @@ def overlay(image: Image, classes: Image, colors: Image, alpha: float = 0.5) -> 
         (H, W, 3) uint8.
     """
     colored = colorize(classes, colors)
-    return cv2.addWeighted(image, 1.0 - alpha, colored, alpha, 0.0)
+    blended: Image = cv2.addWeighted(image, 1.0 - alpha, colored, alpha, 0.0)
+    return blended
 
 
 def colorize(classes: Image, colors: Image) -> Image:

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unim2_core.errors import ModelError
+from unim2_core.model.bundle import MANIFEST, PARITY, WEIGHTS, Bundle, Manifest
+
+
+@pytest.fixture
+def copy(model_path: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_path, tmp_path / "copy.unim2"))
+
+
+def test_what_was_written_is_read_back(model_path: Path) -> None:
+    bundle = Bundle(model_path)
+    assert bundle.manifest.reference == "rgb"
+    assert [entry.name for entry in bundle.manifest.modalities] == ["rgb", "thermal"]
+    weights = bundle.weights()
+    assert weights["prototypes"].shape == (4, 2, bundle.manifest.backbone.embed_dim)
+    assert all(array.dtype == np.float32 for array in weights.values())
+    assert bundle.parity()["images"].shape == (2, *bundle.manifest.infer_size, 3)
+
+
+def test_a_baseline_says_so(model_path: Path) -> None:
+    assert "untrained baseline" in Bundle(model_path).manifest.summary
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, PARITY, "onnx/backbone.onnx", "onnx/head.onnx"])
+def test_a_changed_file_is_named(copy: Path, name: str) -> None:
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(ModelError, match=name):
+        Bundle(copy)
+
+
+def test_a_missing_file_is_named(copy: Path) -> None:
+    (copy / WEIGHTS).unlink()
+    with pytest.raises(ModelError, match=f"{WEIGHTS}.*\n.*no such file"):
+        Bundle(copy)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', '{"format": 1, "surprise": 3}'])
+def test_a_manifest_that_is_none_is_refused(copy: Path, content: str) -> None:
+    (copy / MANIFEST).write_text(content)
+    with pytest.raises(ModelError, match="not a manifest"):
+        Bundle(copy)
+
+
+def test_a_file_outside_the_bundle_is_refused(copy: Path) -> None:
+    manifest = json.loads((copy / MANIFEST).read_text())
+    manifest["files"]["../elsewhere"] = "0" * 64
+    (copy / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ModelError, match="not a manifest"):
+        Bundle(copy)
+
+
+def test_no_bundle_there(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="unim2 train"):
+        Bundle(tmp_path / "nothing.unim2")
+
+
+def _manifest(path: Path) -> Manifest:
+    return Bundle(path).manifest.model_copy(update={"files": {}})
+
+
+def test_nothing_is_left_of_a_failed_write(model_path: Path, tmp_path: Path) -> None:
+    def fill(folder: Path) -> dict[str, np.ndarray]:
+        (folder / "onnx/head.onnx").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Bundle.write(tmp_path / "new.unim2", _manifest(model_path), {}, fill)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_replaced_only_when_asked(copy: Path) -> None:
+    manifest = _manifest(copy).model_copy(update={"name": "second"})
+    weights = {"mean": np.ones(3, np.float32)}
+    before = Bundle(copy).version
+    with pytest.raises(ModelError, match="exists"):
+        Bundle.write(copy, manifest, weights, lambda _: {})
+    assert Bundle(copy).version == before
+    written = Bundle.write(copy, manifest, weights, lambda _: {}, overwrite=True)
+    assert written.manifest.name == "second"
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+def test_something_else_is_never_replaced(model_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos.unim2").mkdir()
+    (tmp_path / "photos.unim2" / "cat.jpg").touch()
+    with pytest.raises(ModelError, match="something else"):
+        Bundle.write(
+            tmp_path / "photos.unim2", _manifest(model_path), {}, lambda _: {}, overwrite=True
+        )
+    assert (tmp_path / "photos.unim2" / "cat.jpg").exists()

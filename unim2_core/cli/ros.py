@@ -1,0 +1,70 @@
+"""``unim2 ros``: the live node and its tools, without a ROS workspace."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from unim2_core.cli.console import fail
+from unim2_core.cli.options import BackendName, RigFile
+from unim2_core.errors import Unim2Error
+
+app = typer.Typer(help="The live node and its tools.", no_args_is_help=True)
+
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=_PASS_ON)
+def segment(
+    context: typer.Context,
+    model: Annotated[Path | None, typer.Option("--model", help="Model bundle.")] = None,
+    rig: RigFile = None,
+    backend: BackendName = "auto",
+    params_file: Annotated[
+        Path | None, typer.Option("--params-file", help="ROS parameters, YAML.", dir_okay=False)
+    ] = None,
+) -> None:
+    """Run the live node: images in, classes out. Other arguments go to ROS.
+
+    Example: unim2 ros segment --model site.unim2 -r rgb/image:=/camera/color/image_raw
+    """
+    arguments = ["--ros-args"]
+    if params_file:
+        arguments += ["--params-file", str(params_file)]
+    given = {"model": model, "rig": rig, "backend": None if backend == "auto" else backend}
+    for name, value in given.items():
+        if value is not None:
+            arguments += ["-p", f"{name}:={value}"]
+    extra = [argument for argument in context.args if argument != "--ros-args"]
+    _become("segment_node", arguments + extra)
+
+
+@app.command(context_settings=_PASS_ON)
+def play(context: typer.Context) -> None:
+    """Play a bag over DDS, for where there is no ros2 bag; ``--now`` moves the stamps.
+
+    Example: unim2 ros play drive --now
+    """
+    _become("play_node", context.args)
+
+
+def _become(module: str, arguments: list[str]) -> None:
+    """Replace this process by a node, so that signals and exit status are the node's own."""
+    if find_spec("rclpy") is None:
+        fail(
+            Unim2Error(
+                "this command needs ROS 2",
+                expected="rclpy, from a sourced workspace or from PyPI",
+                found="no module rclpy",
+                remedy="pip install 'unim2[ros]', or source a workspace with the same Python",
+            )
+        )
+        raise typer.Exit(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", f"unim2_ros.{module}", *arguments])

@@ -1,0 +1,112 @@
+"""``unim2 segment``: classes for every reference image of a bag."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from unim2_core.cli.console import console, fail, progress, warn, write_json
+from unim2_core.cli.options import BackendName, JsonFile, RigFile, Topics, rig_from
+from unim2_core.data.drives import check_topics
+from unim2_core.errors import BagError
+from unim2_core.inference.bag_segmenter import BagSegmenter, SegmentReport, Watch
+from unim2_core.inference.pipeline import Pipeline
+from unim2_core.model.bundle import Bundle
+from unim2_core.sensing.bags import BagReader
+from unim2_core.sensing.rig import Rig
+
+PERCENTILES = ("p50", "p95", "p99")
+
+
+def command(
+    bag: Annotated[Path, typer.Argument(help="rosbag2 directory, .mcap, .db3 or ROS 1 .bag.")],
+    model: Annotated[Path, typer.Option("--model", help="Model bundle, NAME.unim2.")],
+    out: Annotated[Path, typer.Option("--out", help="Bag to write: NAME.mcap or a directory.")],
+    rig: RigFile = None,
+    topic: Topics = None,
+    keep: Annotated[bool, typer.Option(help="Copy the input's messages as well.")] = False,
+    backend: BackendName = "auto",
+    json_file: JsonFile = None,
+) -> None:
+    """Segment a recorded drive: classes, confidence and overlay for each reference image.
+
+    The outputs carry the reference image's header. A run that was interrupted goes on where it
+    stopped when it is started again. Exit status 1 where the bag is damaged: what is readable is
+    segmented.
+
+    Example: unim2 segment drive --model site.unim2 --topic rgb=/camera/color/image_raw
+    --out segmented.mcap
+    """
+    pipeline = Pipeline(Bundle(model), backend)
+    report = segment_bag(bag, pipeline, rig_from(rig, topic), out, keep=keep)
+    print_report(report)
+    if json_file:
+        write_json(json_file, report.summary())
+    if report.stopped:
+        fail(
+            BagError(
+                f"{bag} is damaged; {out} holds what could be read",
+                expected="a whole bag",
+                found=report.stopped,
+                remedy="record it again, or go on with what there is",
+            )
+        )
+        raise typer.Exit(1)
+
+
+def segment_bag(
+    bag: Path,
+    pipeline: Pipeline,
+    rig: Rig,
+    out: Path,
+    *,
+    keep: bool = False,
+    watch: Watch | None = None,
+) -> SegmentReport:
+    """Segment a bag with a progress bar.
+
+    Args:
+        bag: the drive.
+        pipeline: the model.
+        rig: which topics to read and how.
+        out: the bag to write.
+        keep: copy the input's messages as well.
+        watch: called with each frame set and its segmentation.
+
+    Raises:
+        Unim2Error: the bag, the rig or the output cannot be used.
+    """
+    console.print(pipeline.bundle.manifest.summary)
+    for assumption in pipeline.assumptions(rig):
+        console.print(f"assumed: {assumption}")
+    with BagReader(bag) as reader:
+        for warning in (*reader.notes, *check_topics(reader, rig)):
+            warn(warning)
+        rig = pipeline.needed(rig)
+        with progress("segmenting", reader.message_count) as advance:
+            segmenter = BagSegmenter(pipeline, rig, keep=keep)
+            return segmenter.run(reader, out, advance, watch)
+
+
+def print_report(report: SegmentReport) -> None:
+    """Print what became of a drive as tables."""
+    resumed = f", {report.resumed} of them taken over" if report.resumed else ""
+    console.print(f"{report.frames} images segmented{resumed}")
+    table = Table("modality", "used in", "missing because")
+    reasons: dict[str, list[str]] = {}
+    for text, count in report.missing.items():
+        name, _, reason = text.partition(": ")
+        reasons.setdefault(name, []).append(f"{reason} ({count})")
+    for name in sorted({*report.used, *reasons}):
+        share = 100 * report.used[name] / max(report.frames, 1)
+        table.add_row(
+            name, f"{report.used[name]} ({share:.0f} %)", ", ".join(reasons.get(name, ()))
+        )
+    console.print(table)
+    table = Table("stage", *(f"{percent} ms" for percent in PERCENTILES))
+    for stage, figures in report.summary()["latency_ms"].items():
+        table.add_row(stage, *(f"{figures[percent]:.2f}" for percent in PERCENTILES))
+    console.print(table)
