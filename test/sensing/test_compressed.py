@@ -225,15 +225,17 @@ GREY16 = png(RANDOM.integers(0, 65536, (5, 7), dtype=np.uint16))
     [
         (compressed_message(b"", "jpeg"), ["neither JPEG nor PNG", "no data"]),
         (compressed_message(b"RIFF1234WEBPVP8 ", "webp"), ["neither", "52 49 46 46"]),
-        (compressed_message(png(smooth(3))[:20], "png"), ["neither", "20 bytes"]),
+        (compressed_message(png(smooth(3))[:15], "png"), ["neither", "15 bytes"]),
+        (compressed_message(png(smooth(3))[:20], "png"), ["IEND", "20 bytes"]),
+        (compressed_message(GREY16[:33] + b"\xda" + GREY16[34:], "png"), ["IEND"]),
         (compressed_message(b"\xff\xd8\xff", "jpeg"), ["frame header"]),
         (compressed_message(jpeg(smooth(3)), None), ["not a text", "None"]),
         (compressed_message(None, "jpeg"), ["not bytes", "NoneType"]),
         (compressed_message([255, 216], "jpeg"), ["not bytes", "list"]),
         (compressed_message(GREY16[:16] + bytes(8) + GREY16[24:], "png"), ["0x0"]),
         (
-            compressed_message(GREY16[:16] + struct.pack(">II", 60000, 60000), "png"),
-            ["134217728 pixels", "60000x60000"],
+            compressed_message(GREY16[:16] + struct.pack(">II", 9000, 8000) + GREY16[24:], "png"),
+            ["67108864 pixels", "9000x8000"],
         ),
         (compressed_message(png(smooth(3))[:2], "bgr8; png compressed bgr8"), ["neither"]),
         (
@@ -279,17 +281,9 @@ STREAMS = {
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_cut_off(name):
-    """Every truncation is refused, unless all pixels were there already."""
-    stream = STREAMS[name]
-    whole = decode_compressed(compressed_message(stream, ""))
-    for length in range(len(stream)):
-        try:
-            image = decode_compressed(compressed_message(stream[:length], ""))
-        except DecodeError:
-            continue
-        assert name.startswith("png")  # only IEND, or checksums after the last pixel, are gone
-        assert length > len(stream) - 25
-        np.testing.assert_array_equal(image, whole)
+    for length in range(len(STREAMS[name])):
+        with pytest.raises(DecodeError):
+            decode_compressed(compressed_message(STREAMS[name][:length], ""))
 
 
 def test_jpeg_padded_after_its_end():

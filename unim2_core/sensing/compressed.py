@@ -19,12 +19,12 @@ from unim2_core.sensing.frames import Array
 from unim2_core.sensing.images import Bytes, byte_view
 from unim2_core.sensing.rvl import decode_rvl
 
-MAX_PIXELS = 1 << 27  # a few corrupt bytes must not make us allocate gigabytes
+MAX_PIXELS = 1 << 26  # a few corrupt bytes must not make us allocate gigabytes
 
 _JPEG = b"\xff\xd8\xff"
 _JPEG_END = b"\xff\xd9"
 _JPEG_SIZED = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # markers of a frame header
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _DEPTH_HEADER = struct.Struct("<iff")  # kind (always 0), quantization A and B
 
 
@@ -123,7 +123,8 @@ def _rgb(image: Array, source: str, target: str) -> Array:
 def _decode_stream(data: memoryview) -> Array:
     """Decode a JPEG or PNG after a look at its size and end.
 
-    OpenCV before 5 returns a JPEG that was cut off with its lower part grey.
+    Left alone, OpenCV 4 returns a JPEG that was cut off with its lower part grey, and OpenCV 5
+    allocates what the length of a PNG chunk says, which one wrong bit makes gigabytes.
 
     Returns:
         (H, W), (H, W, 3) BGR or (H, W, 4) BGRA, uint8 or uint16.
@@ -131,8 +132,8 @@ def _decode_stream(data: memoryview) -> Array:
     start = bytes(data[: len(_PNG)])
     if start.startswith(_JPEG):
         height, width = _jpeg_size(data)
-    elif start == _PNG and data.nbytes >= 24:
-        width, height = struct.unpack_from(">II", data, 16)
+    elif start == _PNG:
+        height, width = _png_size(data)
     else:
         raise DecodeError(
             "the compressed image is neither JPEG nor PNG",
@@ -167,6 +168,18 @@ def _jpeg_size(data: memoryview) -> tuple[int, int]:
             return int(height), int(width)
         position += 1 if marker == 0xFF else 2 + int(length)  # ff ff: filling
     raise _corrupt("a JPEG frame header", f"none in {data.nbytes} bytes")
+
+
+def _png_size(data: memoryview) -> tuple[int, int]:
+    """Find height and width in a PNG, and that its chunks lead to the end chunk."""
+    position = len(_PNG) + 17  # width, height, 5 bytes more and a checksum
+    while position + 12 <= data.nbytes:
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"IEND":
+            width, height = struct.unpack_from(">II", data, len(_PNG))
+            return int(height), int(width)
+        position += 12 + int(length)
+    raise _corrupt("the end chunk IEND", f"none in {data.nbytes} bytes")
 
 
 def _decode_depth(data: memoryview, source: str, codec: str) -> Array:
