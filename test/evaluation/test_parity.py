@@ -127,7 +127,7 @@ def test_changed_weights_fail_everywhere_but_in_the_positions(
 
 
 def test_base_size_is_covered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some weights are made by the written rule once more, here; all of them once, to save time."""
+    """Some weights are made by the written rule once more here; all of them once, to be quick."""
     backbone = DinoV3(BACKBONES["dinov3_vitb16"])
     names = sorted(backbone.state_dict())
     state = rule_weights(backbone)

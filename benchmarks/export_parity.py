@@ -1,0 +1,82 @@
+"""How far an exported backbone is from torch, at sizes that were not traced.
+
+    python benchmarks/export_parity.py dinov3_vits16 dinov3_vitb16 texture
+
+Prints one table. Weights that are not on this machine are replaced by random ones of the same
+network, and the table says so; neither labels nor images are needed, the input is noise.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from unim2_core.errors import ModelError
+from unim2_core.evaluation.parity_backbone import rule_weights
+from unim2_core.inference.export import export_backbone
+from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
+from unim2_core.model.backbone import BACKBONES, DinoV3
+from unim2_core.model.checkpoints import build_backbone
+from unim2_core.model.texture import TextureFeatures
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CASES = ((1, 224, 224), (3, 224, 224), (1, 480, 640), (2, 336, 192))
+
+
+def backbone_of(name: str) -> tuple[str, DinoV3 | TextureFeatures]:
+    """A network and what to call it in the table."""
+    if name == "texture":
+        return name, TextureFeatures()
+    try:
+        return name, build_backbone(name)
+    except ModelError:
+        if name not in BACKBONES:
+            raise
+    backbone = DinoV3(BACKBONES[name])
+    backbone.load_state_dict(rule_weights(backbone))
+    return f"{name} (random)", backbone
+
+
+@torch.inference_mode()
+def rows(name: str) -> Iterator[tuple[str, ...]]:
+    """Export one network; yield a row for each case."""
+    title, backbone = backbone_of(name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "backbone.onnx")
+        start = time.perf_counter()
+        export_backbone(backbone, path, mean=MEAN, std=STD)
+        export_s = time.perf_counter() - start
+        graph = OnnxRuntimeGraph(path)
+        size_mb = path.stat().st_size / 1e6
+        for batch, height, width in CASES:
+            shape = (batch, height, width, 3)
+            images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+            normalised = torch.from_numpy((images / 255 - MEAN) / STD).float()
+            expected = backbone(normalised.permute(0, 3, 1, 2)).numpy()
+            error = float(np.abs(graph({"images": images})["tokens"] - expected).max())
+            relative = error / float(np.abs(expected).max())
+            case = f"{height} x {width}", str(batch), f"{error:.1e}", f"{relative:.1e}"
+            yield title, f"{size_mb:.1f}", f"{export_s:.1f}", *case
+
+
+def main() -> None:
+    """Print the table for the networks named on the command line."""
+    table = Table("backbone", box=None)
+    for column in ("MB", "export s", "size", "batch", "max abs error", "max relative error"):
+        table.add_column(column, justify="right")
+    for name in sys.argv[1:] or ["dinov3_vits16", "texture"]:
+        for row in rows(name):
+            table.add_row(*row)
+    Console(width=110).print(table)
+
+
+if __name__ == "__main__":
+    main()
