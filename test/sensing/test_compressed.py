@@ -228,6 +228,7 @@ GREY16 = png(RANDOM.integers(0, 65536, (5, 7), dtype=np.uint16))
         (compressed_message(png(smooth(3))[:15], "png"), ["neither", "15 bytes"]),
         (compressed_message(png(smooth(3))[:20], "png"), ["IEND", "20 bytes"]),
         (compressed_message(GREY16[:33] + b"\xda" + GREY16[34:], "png"), ["IEND"]),
+        (compressed_message(GREY16[:-12] + b"\xda" + GREY16[-11:], "png"), ["IEND"]),
         (compressed_message(b"\xff\xd8\xff", "jpeg"), ["frame header"]),
         (compressed_message(jpeg(smooth(3)), None), ["not a text", "None"]),
         (compressed_message(None, "jpeg"), ["not bytes", "NoneType"]),

@@ -175,7 +175,7 @@ def _png_size(data: memoryview) -> tuple[int, int]:
     position = len(_PNG) + 17  # width, height, 5 bytes more and a checksum
     while position + 12 <= data.nbytes:
         length, kind = struct.unpack_from(">I4s", data, position)
-        if kind == b"IEND":
+        if kind == b"IEND" and length == 0:
             width, height = struct.unpack_from(">II", data, len(_PNG))
             return int(height), int(width)
         position += 12 + int(length)
