@@ -12,6 +12,7 @@ Depth = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 _RADIUS = 3  # of the window that a plane is fitted to, pixels
+_BAND = 32  # rows that normals are computed for at a time
 _STRIDE = 4  # gravity and ground are estimated from every fourth row and column
 _DISPARITY = 310.0  # disparity channel: 310 / z, so 255 from 1.2 m inwards
 _ANGLE_OFFSET = 38.0  # angle channel: degrees + 38, so that a wall is in the middle (128)
@@ -79,22 +80,24 @@ def hha(
     else:
         down = np.asarray(gravity, np.float32) / np.float32(np.linalg.norm(gravity))
 
-    # Signed height of the point (x z, y z, z) over the camera, metres.
-    above_m = -depth_m * (x * down[0] + (y * down[1] + down[2]))
+    # Height of the point (x z, y z, z) over the camera, metres.
+    above_m = x * -down[0] - (y * down[1] + down[2])
+    above_m *= depth_m
     seen = above_m[::_STRIDE, ::_STRIDE][measured[::_STRIDE, ::_STRIDE]]
     ground_m = np.percentile(seen, _GROUND_PERCENTILE) if seen.size else 0.0
-    upward = -(normals[0] * down[0] + normals[1] * down[1] + normals[2] * down[2])
-    angle_deg = np.degrees(np.arccos(np.clip(upward, -1.0, 1.0)))
-    channels = np.stack(
+    above_m -= np.float32(ground_m)
+    angle = np.tensordot(-down, normals, axes=1)  # cosine to up, (H, W)
+    np.arccos(np.clip(angle, -1.0, 1.0, out=angle), out=angle)
+    disparity = np.float32(_DISPARITY) / np.maximum(depth_m, np.float32(1e-3))
+    pixels: NDArray[np.uint8] = cv2.merge(
         (
-            np.float32(_DISPARITY) / np.maximum(depth_m, np.float32(1e-3)),
-            (above_m - np.float32(ground_m)) * np.float32(100.0),
-            angle_deg + np.float32(_ANGLE_OFFSET),
-        ),
-        axis=-1,
+            cv2.convertScaleAbs(disparity),
+            cv2.convertScaleAbs(np.maximum(above_m, 0.0, out=above_m), alpha=100.0),
+            cv2.convertScaleAbs(angle, alpha=180.0 / np.pi, beta=_ANGLE_OFFSET),
+        )
     )
-    channels *= (fitted & measured)[..., None]
-    return np.clip(np.rint(channels, out=channels), 0, 255, out=channels).astype(np.uint8)
+    pixels *= fitted[..., None]
+    return pixels
 
 
 def surface_normals(
@@ -117,33 +120,63 @@ def surface_normals(
         (3, H, W) float32 x, y, z in the optical frame, 0 where there is none; (H, W) bool, True
         where the window determines a plane.
     """
+    height, width = depth_m.shape
+    normals = np.empty((3, height, width), np.float32)
+    fitted = np.empty((height, width), np.bool_)
+    columns = np.arange(width, dtype=np.float32) - np.float32(cx)
+    for top in range(0, height, _BAND):  # sums over a band of rows stay in the cache
+        band = slice(top, min(top + _BAND, height))
+        around = slice(max(top - _RADIUS, 0), min(band.stop + _RADIUS, height))
+        inner = slice(top - around.start, band.stop - around.start)
+        rows = np.arange(top, band.stop, dtype=np.float32)[:, None] - np.float32(cy)
+        plane, determined = _fit_planes(depth_m[around], valid[around], inner, rows, columns)
+        # (a, b, c) points away from the camera, as a X + b Y + c Z = 1 > 0 on the surface.
+        plane *= np.array([-fx, -fy, -1.0], np.float32)[:, None, None]
+        length = np.sqrt(np.einsum("cij,cij->ij", plane, plane))
+        plane *= determined / np.maximum(length, np.float32(1e-12))
+        normals[:, band], fitted[band] = plane, determined
+    return normals, fitted
+
+
+def _fit_planes(
+    depth_m: Depth,
+    valid: Mask,
+    inner: slice,
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
+) -> tuple[NDArray[np.float32], Mask]:
+    """Slopes of the inverse depth along u and v, and its value at the principal point.
+
+    Args:
+        depth_m: (N, W) metres, the band and ``_RADIUS`` rows around it.
+        valid: (N, W).
+        inner: rows of the band.
+        rows: (n, 1) v - cy of the band, pixels.
+        columns: (W,) u - cx, pixels.
+
+    Returns:
+        (3, n, W): 1/m per pixel, 1/m per pixel, 1/m; (n, W), where the window has a plane.
+    """
     weight = valid.astype(np.float32)
     divisor: Depth = np.maximum(depth_m, np.float32(1e-3))
     inverse = weight / divisor
-    n, n_u, n_v = _moment(weight, 0, 0), _moment(weight, 1, 0), _moment(weight, 0, 1)
-    q, q_u, q_v = _moment(inverse, 0, 0), _moment(inverse, 1, 0), _moment(inverse, 0, 1)
-    mean_u, mean_v = n_u / np.maximum(n, 1.0), n_v / np.maximum(n, 1.0)
-    mean_q = q / np.maximum(n, 1.0)
-    uu = _moment(weight, 2, 0) - mean_u * n_u
-    vv = _moment(weight, 0, 2) - mean_v * n_v
-    uv = _moment(weight, 1, 1) - mean_u * n_v
+    n, n_u, n_v, n_uu, n_uv, n_vv = (
+        _moment(weight, *powers)[inner]
+        for powers in ((0, 0), (1, 0), (0, 1), (2, 0), (1, 1), (0, 2))
+    )
+    q, q_u, q_v = (_moment(inverse, *powers)[inner] for powers in ((0, 0), (1, 0), (0, 1)))
+    count = np.maximum(n, 1.0)
+    mean_u, mean_v, mean_q = n_u / count, n_v / count, q / count
+    uu, uv, vv = n_uu - mean_u * n_u, n_uv - mean_u * n_v, n_vv - mean_v * n_v
     uq, vq = q_u - mean_u * q, q_v - mean_v * q
     determinant = uu * vv - uv * uv
-    fitted = valid & (determinant > 1.0)  # pixels^4; on one line it is 0
-    scale = fitted / np.maximum(determinant, 1.0)
-    slope_u = (uq * vv - vq * uv) * scale  # of the inverse depth, 1/m per pixel
-    slope_v = (vq * uu - uq * uv) * scale
-
-    columns = np.arange(depth_m.shape[1], dtype=np.float32) - np.float32(cx)
-    rows = np.arange(depth_m.shape[0], dtype=np.float32)[:, None] - np.float32(cy)
-    normals = np.empty((3, *depth_m.shape), np.float32)
-    # (a, b, c) points away from the camera, as a X + b Y + c Z = 1 > 0 on the surface.
-    normals[0] = slope_u * np.float32(-fx)
-    normals[1] = slope_v * np.float32(-fy)
-    normals[2] = slope_u * (columns + mean_u) + slope_v * (rows + mean_v) - mean_q
-    length = np.sqrt(np.einsum("cij,cij->ij", normals, normals))
-    normals *= fitted / np.maximum(length, np.float32(1e-12))
-    return normals, fitted
+    determined = valid[inner] & (determinant > 1.0)  # pixels^4; 0 where all are on one line
+    scale = determined / np.maximum(determinant, 1.0)
+    plane = np.empty((3, *n.shape), np.float32)
+    plane[0] = (uq * vv - vq * uv) * scale
+    plane[1] = (vq * uu - uq * uv) * scale
+    plane[2] = mean_q - plane[0] * (columns + mean_u) - plane[1] * (rows + mean_v)
+    return plane, determined
 
 
 def estimate_gravity(normals: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -55,9 +55,15 @@ def from_angles(i0: Image, i45: Image, i90: Image, i135: Image, full_scale: floa
             found=", ".join(str(image.shape) for image in (i0, i45, i90, i135)),
             remedy="publish all four angles at the same resolution",
         )
-    a0, a45, a90, a135 = (_finite(image) for image in (i0, i45, i90, i135))
-    s0 = (a0 + a45 + a90 + a135) * np.float32(0.5)
-    return _combine(s0, a0 - a90, a45 - a135, 2.0 * full_scale)
+    # In place, on the copies that _finite made: fresh memory costs more than the sums.
+    s1, s2, i90, i135 = (_finite(image) for image in (i0, i45, i90, i135))
+    s0 = s1 + s2
+    s0 += i90
+    s0 += i135
+    s0 *= np.float32(0.5)
+    s1 -= i90
+    s2 -= i135
+    return _combine(s0, s1, s2, 2.0 * full_scale)
 
 
 def from_stokes(s0: Image, s1: Image, s2: Image, full_scale: float) -> Polarization:
@@ -174,32 +180,46 @@ def from_dolp_aolp(
         angle *= np.float32(np.pi / 180.0)
     known = np.isfinite(degree) & np.isfinite(angle) & (degree > 0)
     degree = np.where(known, np.minimum(degree, 1.0), np.float32(0.0))
-    return _merged(intensity, degree, _wrap(np.where(known, angle, np.float32(0.0))))
+    angle = np.where(known, angle, np.float32(0.0))
+    _wrap(angle)
+    return _merged(intensity, degree, angle)
 
 
-def to_stokes(polarization: Polarization) -> NDArray[np.float32]:
-    """S0, S1, S2 of (h, w, 3) S0, DoLP, AoLP, on the scale of S0."""
+def to_stokes(polarization: Polarization) -> tuple[Channel, Channel, Channel]:
+    """S0, S1 and S2, each (h, w), of (h, w, 3) S0, DoLP, AoLP, on the scale of S0."""
     s0, dolp, aolp = cv2.split(polarization)
-    s1, s2 = cv2.polarToCart(s0 * dolp, aolp * np.float32(2.0))
-    return _merged(s0, s1, s2)
+    dolp *= s0
+    aolp *= np.float32(2.0)
+    s1, s2 = cv2.polarToCart(dolp, aolp)
+    return s0, s1, s2
+
+
+def polarized(s1: Channel, s2: Channel) -> Channel:
+    """Polarized intensity sqrt(S1^2 + S2^2), (h, w)."""
+    length: Channel = s1 * s1
+    length += s2 * s2  # cv2.magnitude is as fast, but its last bit changes from run to run
+    np.sqrt(length, out=length)
+    return length
 
 
 def resize_polarization(polarization: Polarization, size: Size) -> Polarization:
     """Resize (h, w, 3) S0, DoLP, AoLP by averaging the Stokes parameters."""
-    stokes = resize(to_stokes(polarization), size)
-    s0, s1, s2 = cv2.split(stokes)
+    s0, s1, s2 = (resize(channel, size) for channel in to_stokes(polarization))
     return _combine(s0, s1, s2, 1.0)
 
 
 def _combine(s0: Channel, s1: Channel, s2: Channel, full_scale: float) -> Polarization:
-    """Finite Stokes parameters to S0, DoLP, AoLP."""
-    dolp = np.sqrt(s1 * s1 + s2 * s2)
+    """Finite Stokes parameters, which are overwritten, to S0, DoLP, AoLP."""
+    dolp = polarized(s1, s2)
     dolp *= s0 > 0
     dolp /= np.maximum(s0, np.float32(1e-12))
     np.minimum(dolp, 1.0, out=dolp)
-    aolp = _wrap(np.arctan2(s2, s1) * np.float32(0.5))
+    aolp = np.arctan2(s2, s1, out=s2)
+    aolp *= np.float32(0.5)
+    _wrap(aolp)
     aolp *= dolp > 0
-    return _merged(np.clip(s0 * np.float32(1.0 / full_scale), 0.0, 1.0), dolp, aolp)
+    s0 *= np.float32(1.0 / full_scale)
+    return _merged(np.clip(s0, 0.0, 1.0, out=s0), dolp, aolp)
 
 
 def _merged(*channels: Channel) -> NDArray[np.float32]:
@@ -216,12 +236,14 @@ def _finite(image: Image) -> Channel:
     return values
 
 
-def _wrap(angle_rad: Channel) -> Channel:
-    """The angle in [0, pi)."""
+def _wrap(angle_rad: Channel) -> None:
+    """Bring angles to [0, pi), in place."""
     pi = np.float32(np.pi)
-    wrapped: Channel = angle_rad - np.floor(angle_rad / pi) * pi  # np.mod is ten times slower
-    wrapped *= (wrapped > 0) & (wrapped < pi)  # a tiny negative angle rounds to pi itself
-    return wrapped
+    turns = angle_rad / pi  # np.mod is ten times slower
+    np.floor(turns, out=turns)
+    turns *= pi
+    angle_rad -= turns
+    angle_rad *= (angle_rad > 0) & (angle_rad < pi)  # a tiny negative angle rounds to pi itself
 
 
 def _whole_blocks(mosaic: Image, side: int) -> Image:

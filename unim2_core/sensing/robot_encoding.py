@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.depth import hha
 from unim2_core.sensing.frames import Frame
-from unim2_core.sensing.polarization import to_stokes
+from unim2_core.sensing.polarization import polarized, to_stokes
 from unim2_core.sensing.resampling import Size, resize, resize_valid
 from unim2_core.sensing.thermal import RunningRange
 
@@ -83,9 +83,10 @@ def encode_intensity(frame: Frame, size: Size) -> Encoded:
 
 def encode_dolp(frame: Frame, size: Size) -> Encoded:
     """Degree of linear polarization as it is, three times."""
-    stokes, valid = resize_valid(to_stokes(frame.data), frame.valid, size)
-    s0, s1, s2 = cv2.split(stokes)
-    return _grey(np.sqrt(s1 * s1 + s2 * s2) / np.maximum(s0, _DARK)), valid
+    (s0, s1, s2), valid = _mean_stokes(frame, size)
+    dolp = polarized(s1, s2)
+    dolp /= np.maximum(s0, _DARK, out=s0)
+    return _grey(dolp), valid
 
 
 def encode_aolp(frame: Frame, size: Size) -> Encoded:
@@ -93,14 +94,25 @@ def encode_aolp(frame: Frame, size: Size) -> Encoded:
 
     Without polarization there is no angle: both are then in the middle, and the DoLP is 0.
     """
-    stokes, valid = resize_valid(to_stokes(frame.data), frame.valid, size)
-    s0, s1, s2 = cv2.split(stokes)
-    polarized = np.sqrt(s1 * s1 + s2 * s2)
-    half = np.float32(0.5) / np.maximum(polarized, _DARK)
-    dolp = polarized / np.maximum(s0, _DARK)
-    channels = (s2 * half + np.float32(0.5), s1 * half + np.float32(0.5), dolp)
-    pixels: NDArray[np.uint8] = cv2.merge([_to_uint8(channel) for channel in channels])
+    (s0, s1, s2), valid = _mean_stokes(frame, size)
+    length = polarized(s1, s2)
+    np.maximum(s0, _DARK, out=s0)
+    dolp = length / s0
+    np.maximum(length, _DARK, out=length)
+    half = np.float32(0.5) / length
+    for part in (s1, s2):  # -1..1 to 0..1
+        part *= half
+        part += np.float32(0.5)
+    pixels: NDArray[np.uint8] = cv2.merge([_to_uint8(channel) for channel in (s2, s1, dolp)])
     return pixels, valid
+
+
+def _mean_stokes(
+    frame: Frame, size: Size
+) -> tuple[list[NDArray[np.float32]], NDArray[np.bool_] | None]:
+    """Mean S0, S1, S2 of the valid pixels, each (h, w); and the validity."""
+    resized = [resize_valid(channel, frame.valid, size) for channel in to_stokes(frame.data)]
+    return [channel for channel, _ in resized], resized[0][1]
 
 
 def _mean_inverse_depth(
