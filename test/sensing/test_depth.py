@@ -54,6 +54,12 @@ def test_counts_to_metres() -> None:
     assert depth_to_metres(np.array([[1000]], np.uint16), 0.00025)[0][0, 0] == 0.25
 
 
+def test_negative_counts_are_no_measurement() -> None:
+    depth, valid = depth_to_metres(np.array([[-5, 0, 2000]], np.int16), 0.001)
+    assert depth.tolist() == [[0, 0, 2]]
+    assert valid.tolist() == [[False, False, True]]
+
+
 def test_metres_with_all_that_means_nothing() -> None:
     metres = np.array([[np.nan, np.inf, -np.inf, -1.0, 0.0, 2.5]], np.float32)
     depth, valid = depth_to_metres(metres, 0.001)

@@ -25,7 +25,7 @@ def depth_to_metres(counts: NDArray[Any], unit_m: float) -> tuple[Depth, Mask]:
     """Depth image to metres and validity.
 
     Args:
-        counts: (H, W): unsigned integers with 0 = no measurement, or float metres with NaN,
+        counts: (H, W): integers with zero or less = no measurement, or float metres with NaN,
             infinity, zero or less = no measurement.
         unit_m: metres per count of the integers; floats are metres already.
 
@@ -33,10 +33,12 @@ def depth_to_metres(counts: NDArray[Any], unit_m: float) -> tuple[Depth, Mask]:
         (H, W) float32 metres, 0 where not valid; (H, W) bool, True where measured.
     """
     if counts.dtype.kind != "f":
-        return counts.astype(np.float32) * np.float32(unit_m), counts > 0
+        depth_m = counts.astype(np.float32)
+        depth_m *= np.float32(unit_m)
+        return np.maximum(depth_m, 0.0, out=depth_m), counts > 0
     valid = np.isfinite(counts) & (counts > 0)
     depth_m = np.nan_to_num(counts.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    return np.maximum(depth_m, 0.0), valid
+    return np.maximum(depth_m, 0.0, out=depth_m), valid
 
 
 def hha(
