@@ -173,6 +173,8 @@ def broken(state: State, change: str) -> State:
         del state["blocks.2.attn.qkv.bias_mask"]
     elif change == "unexpected":
         state["head.weight"] = torch.zeros(2)
+    elif change == "satellite":
+        state["local_cls_norm.weight"] = torch.ones(32)
     elif change == "one block too many":
         state["blocks.3.norm1.weight"] = torch.zeros(32)
     elif change == "wrong shape":
@@ -189,6 +191,7 @@ def broken(state: State, change: str) -> State:
         ("last block missing", "missing: blocks.2.norm1.weight"),
         ("one mask missing", "missing: blocks.2.attn.qkv.bias_mask"),
         ("unexpected", "unexpected: head.weight"),
+        ("satellite", "unexpected: local_cls_norm.weight"),
         ("one block too many", "unexpected: blocks.3.norm1.weight"),
         ("wrong shape", "wrong: blocks.0.mlp.fc1.weight of shape (60, 32), not (64, 32)"),
         ("not finite", "wrong: norm.weight with values that are not finite"),
@@ -280,6 +283,7 @@ def test_name_finds_weights_and_checks_them(
 
 def test_missing_weights_say_three_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNIM2_WEIGHTS", str(tmp_path))
+    (tmp_path / "dinov3_vits16_pretrain_sat493m-eadcf0ff.pth").write_bytes(b"another network")
     with pytest.raises(ModelError) as caught:
         resolve_weights("dinov3_vits16")
     assert "ai.meta.com" in caught.value.remedy

@@ -81,7 +81,7 @@ class KeyLayout:
 
 # Only official files hold masks of the bias and periods, the latter rounded to bfloat16 (as timm's
 # model card says). What they hold counts, as in the official code; elsewhere our definition does.
-# Satellite weights have one more norm, which pre-training uses for its local crops.
+# Satellite weights have one norm more and want another normalisation of the image: not taken.
 OFFICIAL = KeyLayout(
     title="official",
     marker="storage_tokens",
@@ -89,7 +89,7 @@ OFFICIAL = KeyLayout(
     gate="mlp.w1.weight",
     renamed={},
     optional=r"mask_token|rope_embed\.periods|.*\.attn\.qkv\.bias_mask",
-    ignored=r"local_cls_norm\.(weight|bias)",
+    ignored=r"(?!)",
 )
 
 # timm leaves out the biases of q and v, which are zero in the published weights, except where the

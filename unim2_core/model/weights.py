@@ -45,7 +45,7 @@ def resolve_weights(name_or_path: str, *, download: bool = False) -> Path:
 
     A name is looked up in the folder that ``UNIM2_WEIGHTS`` names, else ``~/.cache/unim2``: as
     ``NAME/model.safetensors``, ``NAME.safetensors``, ``NAME.pth`` or the official
-    ``NAME_pretrain_*.pth``.
+    ``NAME_pretrain_lvd1689m*.pth``.
 
     Args:
         name_or_path: a file, or one of the names in ``HUB``.
@@ -69,7 +69,7 @@ def resolve_weights(name_or_path: str, *, download: bool = False) -> Path:
         folder / name_or_path / HUB_FILE,
         folder / f"{name_or_path}.safetensors",
         folder / f"{name_or_path}.pth",
-        *sorted(folder.glob(f"{name_or_path}_pretrain_*.pth")),
+        *sorted(folder.glob(f"{name_or_path}_pretrain_lvd1689m*.pth")),
     ]
     for path in candidates:
         if path.is_file():
@@ -99,11 +99,11 @@ def _no_weights(name: str, folder: Path, found: str) -> ModelError:
     original, mirror = HUB[name]
     return ModelError(
         f"the weights of {name} are not on this machine",
-        expected=f"{folder / name / HUB_FILE} or {folder}/{name}_pretrain_*.pth",
+        expected=f"{folder / name / HUB_FILE} or {folder}/{name}_pretrain_lvd1689m*.pth",
         found=found,
         remedy=f"""get them in one of three ways (all under the DINOv3 licence):
       1. ask Meta at {META_FORM}
-         then: mkdir -p {folder} && mv {name}_pretrain_*.pth {folder}/
+         then: mkdir -p {folder} && mv {name}_pretrain_lvd1689m*.pth {folder}/
       2. accept the licence at https://huggingface.co/{original}
          then: hf auth login && hf download {original} {HUB_FILE} --local-dir {folder / name}
       3. timm's mirror, without an account:
