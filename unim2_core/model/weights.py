@@ -107,5 +107,6 @@ def _no_weights(name: str, folder: Path, found: str) -> ModelError:
       2. accept the licence at https://huggingface.co/{original}
          then: hf auth login && hf download {original} {HUB_FILE} --local-dir {folder / name}
       3. timm's mirror, without an account:
-         hf download {mirror} {HUB_FILE} --local-dir {folder / name}""",
+         hf download {mirror} {HUB_FILE} --local-dir {folder / name}
+      Ways 2 and 3 are what --download tries, with huggingface_hub.""",
     )
