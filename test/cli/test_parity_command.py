@@ -29,7 +29,10 @@ def golden(parity_dir: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_all_within_tolerance(app: typer.Typer, parity_dir: Path, tmp_path: Path) -> None:
+def test_all_within_tolerance(
+    app: typer.Typer, parity_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity.console, "width", 40)  # nothing is cut off or broken for it
     result = CliRunner().invoke(
         app, [str(golden(parity_dir, tmp_path)), "--json", str(tmp_path / "out.json")]
     )

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from unim2_core.cli.console import console, write_json
 from unim2_core.evaluation.parity import Report, compare
-
-PLAIN_WIDTH = 200
-"""Columns for the table where nothing says how wide the paper is."""
 
 
 def command(
@@ -36,9 +33,8 @@ def command(
     Example: unim2 parity golden/ --file backbone_tiny
     """
     report = compare(folder, file)
-    if report.rows:
-        # In a file or a pipe a row is one line, whatever its length.
-        console.print(_table(report), width=None if console.is_terminal else PLAIN_WIDTH)
+    for line in _lines(report):
+        console.print(line, soft_wrap=True)  # a row is one line, whatever its length
     if report.not_covered:
         console.print(f"not covered yet: {escape(', '.join(report.not_covered))}", soft_wrap=True)
     if json_file is not None:
@@ -47,16 +43,17 @@ def command(
         raise typer.Exit(1)
 
 
-def _table(report: Report) -> Table:
-    table = Table("file", "case", "compared", box=None)
-    for title in ("max error", "tolerance"):
-        table.add_column(title, justify="right")
-    table.add_column("")
+def _lines(report: Report) -> Iterator[str]:
+    head = ("file", "case", "compared")
+    texts = [head, *((row.file, row.case, row.compared) for row in report.rows)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    numbers = [("max error", "tolerance", "")]
     for row in report.rows:
         verdict = "ok" if row.ok else "[bold red]OUT[/]"
-        numbers = f"{row.max_error:.1e}", f"{row.tolerance:.1e}"
-        table.add_row(*map(escape, (row.file, row.case, row.compared)), *numbers, verdict)
-    return table
+        numbers.append((f"{row.max_error:.1e}", f"{row.tolerance:.1e}", verdict))
+    for text, (error, tolerance, verdict) in zip(texts, numbers, strict=True):
+        left = "  ".join(map(str.ljust, text, widths))
+        yield f"{escape(left)}  {error:>9}  {tolerance:>9}  {verdict}".rstrip()
 
 
 def _content(report: Report) -> dict[str, object]:
