@@ -33,8 +33,9 @@ def command(
     Example: unim2 parity golden/ --file backbone_tiny
     """
     report = compare(folder, file)
-    for line in _lines(report):
-        console.print(line, soft_wrap=True)  # a row is one line, whatever its length
+    if report.rows:
+        for line in _lines(report):
+            console.print(line, soft_wrap=True)  # a row is one line, whatever its length
     if report.not_covered:
         console.print(f"not covered yet: {escape(', '.join(report.not_covered))}", soft_wrap=True)
     if json_file is not None:
