@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -48,12 +49,12 @@ def command(
         f"{sum(topic.log_ns.size for topic in summary.topics.values())} messages"
     )
     # In a pipe nothing is to be cut to the width of a terminal.
-    width = None if console.is_terminal else PIPE_WIDTH
-    console.print(_topic_table(summary), width=width)
+    wide = console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+    wide.print(_topic_table(summary))
     if summary.images:
-        console.print(_image_table(summary.images), width=width)
+        wide.print(_image_table(summary.images))
     if pairings:
-        console.print(_pairing_table(pairings), width=width)
+        wide.print(_pairing_table(pairings))
     for text in [*summary.notes, *found]:
         warn(text)
     if json is not None:

@@ -55,7 +55,7 @@ def pair(reference: TopicSummary, other: TopicSummary) -> Pairing:
     limit_s = (slower.period_s or 0.0) / 2 + (slower.jitter_s or 0.0)
     skew_s = _nearest_s(reference_ns, other_ns)
     close = abs(skew_s) <= limit_s
-    known = overlap_s > 0
+    known = overlap_s >= 0
     delays = reference.delay_s, other.delay_s
     return Pairing(
         reference=reference.info.name,
@@ -96,10 +96,10 @@ def findings(summary: BagSummary, pairings: list[Pairing]) -> list[str]:
 
 def _pairing_finding(pairing: Pairing) -> str:
     name, reference = pairing.topic, pairing.reference
-    if pairing.overlap_s > 0:
+    if pairing.overlap_s >= 0:
         return ""
     apart = f"{name} and {reference} do not overlap in time"
-    if pairing.log_overlap_s <= 0:
+    if pairing.log_overlap_s < 0:
         return (
             f"{apart}: they were recorded {-pairing.log_overlap_s:.3f} s apart; "
             "record both at once, or leave this sensor out"

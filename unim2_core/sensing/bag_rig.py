@@ -135,8 +135,10 @@ def _parts(guesses: Sequence[Guess]) -> tuple[str, dict[str, str]] | None:
     found: dict[str, str] = {}
     for one in guesses:
         if one.sensor == "polarization":
-            for word in re.findall(r"[a-z]+\d|\d+|[a-z]+", one.topic.info.name.lower()):
-                found.setdefault(re.sub(r"^i(?=\d)", "", word), one.topic.info.name)
+            # "i45" and "polar_45" are both 45, "s1" is s1.
+            for word, number in re.findall(r"([a-z]*(\d*))", one.topic.info.name.lower()):
+                found.setdefault(word, one.topic.info.name)
+                found.setdefault(number, one.topic.info.name)
     for layout, parts in POLARIZATION_PARTS.items():
         if len(parts) > 1 and all(part in found for part in parts):
             extra = ("s0",) if layout == "dolp_aolp" and "s0" in found else ()
@@ -228,7 +230,7 @@ def _place(
 
 def _clock(options: dict[str, Any], topic: TopicSummary, first: TopicSummary) -> list[str]:
     found = pair(first, topic)
-    if found.overlap_s > 0 or found.log_overlap_s <= 0 or "stamp" in options:
+    if found.overlap_s >= 0 or found.log_overlap_s < 0 or "stamp" in options:
         return []
     options["stamp"] = "arrival"
     return ["(?) its clock is not that of the reference: the time of arrival is taken"]
