@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,8 +16,6 @@ from unim2_core.sensing.bag_pairing import Pairing, findings, pair
 from unim2_core.sensing.bag_rig import reference_topic
 from unim2_core.sensing.bag_summary import BagSummary, TopicSummary, summarize
 from unim2_core.sensing.bags import BagReader
-
-PIPE_WIDTH = 250
 
 
 def command(
@@ -48,13 +45,11 @@ def command(
         f"[bold]{escape(str(bag))}[/]: {summary.duration_s:.1f} s, "
         f"{sum(topic.log_ns.size for topic in summary.topics.values())} messages"
     )
-    # In a pipe nothing is to be cut to the width of a terminal.
-    wide = console if console.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
-    wide.print(_topic_table(summary))
+    console.print(_topic_table(summary))
     if summary.images:
-        wide.print(_image_table(summary.images))
+        console.print(_image_table(summary.images))
     if pairings:
-        wide.print(_pairing_table(pairings))
+        console.print(_pairing_table(pairings))
     for text in [*summary.notes, *found]:
         warn(text)
     if json is not None:
@@ -79,7 +74,7 @@ def _reference(summary: BagSummary, name: str | None) -> TopicSummary | None:
 
 
 def _topic_table(summary: BagSummary) -> Table:
-    table = Table("topic", "type", title="Topics", title_justify="left")
+    table = _table("Topics", "topic", "type")
     for name in ("messages", "Hz", "jitter ms", "gaps", "longest s", "delay ms"):
         table.add_column(name, justify="right")
     for topic in summary.topics.values():
@@ -100,8 +95,7 @@ def _topic_table(summary: BagSummary) -> Table:
 
 
 def _image_table(topics: list[TopicSummary]) -> Table:
-    table = Table("topic", "encoding", "size", "values", "frame", title="Images")
-    table.title_justify = "left"
+    table = _table("Images", "topic", "encoding", "size", "values", "frame")
     for topic in topics:
         form = topic.image
         table.add_row(
@@ -115,8 +109,7 @@ def _image_table(topics: list[TopicSummary]) -> Table:
 
 
 def _pairing_table(pairings: list[Pairing]) -> Table:
-    title = f"Beside {escape(pairings[0].reference)}"
-    table = Table("topic", title=title, title_justify="left")
+    table = _table(f"Beside {escape(pairings[0].reference)}", "topic")
     for name in ("paired", "within ms", "skew ms", "p95 ms", "offset ms", "overlap s"):
         table.add_column(name, justify="right")
     for found in pairings:
@@ -129,6 +122,14 @@ def _pairing_table(pairings: list[Pairing]) -> Table:
             _number(found.offset_s, 1, 1e3),
             _number(max(found.overlap_s, 0.0), 1),
         )
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        # Names that are too long go on in the next line rather than lose their end.
+        table.add_column(name, overflow="fold")
     return table
 
 
