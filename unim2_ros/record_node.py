@@ -20,6 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from unim2_core.errors import Unim2Error
 from unim2_core.files import write_atomically
 from unim2_core.sensing.bag_writer import BagWriter
+from unim2_core.sensing.bags import BagMessage
 from unim2_ros.cdr import read_stamp
 from unim2_ros.dds import use_shipped_profile
 
@@ -48,7 +49,7 @@ class RecordNode(Node):
     def _arrived(self, topic: str, type_name: str, raw: bytes) -> None:
         now = self.get_clock().now().nanoseconds
         self.latencies_ms[topic].append((now - read_stamp(raw)) / 1e6)
-        self._writer.write_raw(topic, type_name, raw, now)
+        self._writer.write_raw(BagMessage(topic, type_name, now, raw))
 
 
 def main(args: list[str] | None = None) -> int:
