@@ -220,19 +220,21 @@ def test_memory_does_not_grow_with_the_bag(tmp_path: Path, kind: str) -> None:
         path = write_kind(kind, tmp_path / str(count), samples)
         read_bytes(path)  # caches of types are filled once
         apsw.memory_high_water(reset=True)
+        before = apsw.memory_used()
         tracemalloc.start()
         assert read_bytes(path) > count * 150_000
         _, traced = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        return traced + apsw.memory_high_water()
+        return traced + apsw.memory_high_water() - before
 
     def read_bytes(path: Path) -> int:
         with BagReader(path) as reader:
             return sum(len(message.raw) for message in reader.messages())
 
     short, long = peak(15), peak(150)
-    # Ten times longer: the index of 135 chunks more, and SQLite's cache of at most 2 MB fills.
-    assert long - short < 0.05 * 135 * 150_000
+    # An index of each chunk, 1 % of what is in it, and SQLite's cache of 2 MB, which fills.
+    cache = 2_048_000 if kind == "db3" else 0
+    assert long - short < 0.01 * 135 * 150_000 + cache
     assert long < 4_000_000  # of 22 MB of images
 
 
