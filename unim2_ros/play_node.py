@@ -11,17 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.signals import SignalHandlerOptions
 
 from unim2_core.errors import Unim2Error
 from unim2_core.sensing.bags import BagMessage, BagReader
 from unim2_ros.cdr import read_stamp, with_stamp
-from unim2_ros.dds import use_shipped_profile
+from unim2_ros.lifetime import ros
 
 LATCHED = ("/tf_static",)
 POLL_S = 0.05
@@ -128,20 +125,18 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--now", action="store_true", help="move the stamps to the present")
     parser.add_argument("--wait-for", default="", help="topic that must have a subscriber first")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for it")
-    use_shipped_profile()
     options = parser.parse_args(args)
     if options.rate <= 0 or options.loops < 1:
         parser.error("expected a rate above 0 and at least one loop")
-    # ctrl-C must end a sleep between two messages, so Python keeps its own handler.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
-        with BagReader(options.bag) as reader:
+        with ros([]), BagReader(options.bag) as reader:
             node = PlayNode(reader, now=options.now)
             if options.wait_for:
                 node.wait_for(options.wait_for, options.wait)
             for _ in range(options.loops):
                 node.play(options.rate)
             node.get_logger().info(f"published {node.published}")
+            node.destroy_node()
             if reader.stopped:
                 raise Unim2Error(
                     f"{options.bag} is damaged", expected="a whole bag", found=reader.stopped
@@ -149,10 +144,6 @@ def main(args: list[str] | None = None) -> int:
     except Unim2Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
     return 0
 
 

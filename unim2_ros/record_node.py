@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
 import json
-import signal
 import sys
 from functools import partial
 from pathlib import Path
 
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
@@ -22,7 +18,7 @@ from unim2_core.files import write_atomically
 from unim2_core.sensing.bag_writer import BagWriter
 from unim2_core.sensing.bags import BagMessage
 from unim2_ros.cdr import read_stamp
-from unim2_ros.dds import use_shipped_profile
+from unim2_ros.lifetime import ros, spin
 
 DEPTH = 20
 
@@ -60,23 +56,16 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--latencies", type=Path, help="JSON file for stamp-to-arrival, ms")
     options = parser.parse_args(args)
     topics = dict(item.split("=", 1) for item in options.topics)
-    use_shipped_profile()
-    rclpy.init()
-    signal.signal(signal.SIGTERM, lambda *_: rclpy.try_shutdown())
     try:
-        with BagWriter(options.bag) as writer:
+        with ros([]), BagWriter(options.bag) as writer:
             node = RecordNode(topics, writer)
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-                executor.spin()
+            spin(node)
+            node.destroy_node()
             if options.latencies:
                 write_atomically(options.latencies, json.dumps(node.latencies_ms).encode())
     except Unim2Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    finally:
-        rclpy.try_shutdown()
     return 0
 
 

@@ -9,9 +9,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -25,16 +24,17 @@ from unim2_core.sensing.intake import Intake, Parts
 from unim2_core.sensing.synchronizer import MatchedSet
 from unim2_core.showing.overlay import overlay
 from unim2_core.showing.palette import color_table
-from unim2_ros.dds import use_shipped_profile
 from unim2_ros.diagnostics import report, sensor_status, status
 from unim2_ros.inputs import ImageInput
 from unim2_ros.latency import PERCENTILES, WINDOW, LatencyWindow
+from unim2_ros.lifetime import ros, spin
 from unim2_ros.messages import image_message
 from unim2_ros.parameters import declare
 from unim2_ros.worker import LatestWorker
 
 REPORT_PERIOD_S = 1.0
 LOG_PERIOD_S = 5.0
+LAST_REPORT_S = 0.5
 
 
 class SegmentNode(Node):
@@ -42,11 +42,11 @@ class SegmentNode(Node):
 
     def __init__(self) -> None:
         super().__init__("segment")
-        self._parameters = declare(self)
-        bundle = Bundle(Path(self._parameters.model))
-        self._pipeline = Pipeline(bundle, self._parameters.backend, self._parameters.threads)
+        self._settings = declare(self)
+        bundle = Bundle(Path(self._settings.model))
+        self._pipeline = Pipeline(bundle, self._settings.backend, self._settings.threads)
         sensors = tuple(dict.fromkeys(entry.sensor for entry in bundle.manifest.modalities))
-        rig = self._parameters.load_rig(sensors)
+        rig = self._settings.load_rig(sensors)
         for assumption in self._pipeline.assumptions(rig):
             self.get_logger().info(f"assumed: {assumption}")
         self._intake = Intake(rig)
@@ -92,7 +92,7 @@ class SegmentNode(Node):
 
     def _hand_over(self, matched: list[MatchedSet[Parts]]) -> None:
         for one in matched:
-            if self._parameters.lazy and not self._wanted():
+            if self._settings.lazy and not self._wanted():
                 self._idle += 1
             else:
                 self._worker.put(one)
@@ -147,12 +147,12 @@ class SegmentNode(Node):
         }
         for name, picture in pictures.items():
             output = self._outputs[name]
-            if output.get_subscription_count() or not self._parameters.lazy:
+            if output.get_subscription_count() or not self._settings.lazy:
                 output.publish(image_message(*picture(), header))
 
     def _overlay(self, frames: FrameSet, result: Segmentation):
         image = frames.frames[frames.reference].data
-        return overlay(image, result.classes, self._colors, self._parameters.overlay_alpha)
+        return overlay(image, result.classes, self._colors, self._settings.overlay_alpha)
 
     # --- diagnostics ------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class SegmentNode(Node):
 
     def _own_status(self, name: str) -> DiagnosticStatus:
         text = "segmenting"
-        if self._parameters.lazy and not self._wanted():
+        if self._settings.lazy and not self._wanted():
             text = "idle: nobody subscribes to an output (set lazy:=false to run all the same)"
         bundle = self._pipeline.bundle
         values = {
@@ -199,32 +199,25 @@ class SegmentNode(Node):
             status(f"{name}: latency", DiagnosticStatus.OK, f"last {WINDOW} outputs", latency),
         ]
 
-    def destroy_node(self) -> None:
-        """Let the frame at hand finish, say what became of every image, then go."""
+    def finish(self) -> None:
+        """Let the frame at hand finish and say what became of every image."""
         self._worker.stop()
+        self._report()
+        self._diagnostics.wait_for_all_acked(Duration(seconds=LAST_REPORT_S))
         self.get_logger().info(f"finished: {self.counters()}")
-        super().destroy_node()
 
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; returns the exit status."""
-    use_shipped_profile()
-    rclpy.init(args=args)
-    node = None
     try:
-        node = SegmentNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin()
+        with ros(args):
+            node = SegmentNode()
+            spin(node)
+            node.finish()
+            node.destroy_node()
     except Unim2Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
     return 0
 
 

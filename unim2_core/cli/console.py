@@ -23,7 +23,10 @@ from rich.progress import (
 from unim2_core.errors import Unim2Error
 from unim2_core.files import write_atomically
 
-console = Console(highlight=False)
+PIPE_COLUMNS = 140
+"""Width of tables where there is no terminal to ask."""
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 errors = Console(stderr=True, highlight=False)
 
 PLAIN_EVERY = 0.1

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,9 +21,10 @@ from unim2_core.sensing.rig import Rig
 
 OUTPUTS = ("/segment/segmentation", "/segment/confidence", "/segment/overlay")
 DIAGNOSTICS = "/diagnostics"
-SETTLE_S = 2.5
-"""After the last message: more than the deadline, one frame and two reports."""
+SETTLE_S = 1.0
+"""After the last message: more than the deadline and one frame."""
 START_S = 60.0
+POLL_S = 0.05
 STOP_S = 15.0
 
 
@@ -95,7 +96,8 @@ def run_live(
             "--wait",
             str(START_S),
         )
-        player.wait(START_S + loops * (reader.end_ns - reader.start_ns) * 1e-9 + STOP_S)
+        length_s = loops * (reader.end_ns - reader.start_ns) * 1e-9
+        player.wait(START_S + length_s + STOP_S, beside=(node, recorder))
         time.sleep(SETTLE_S)
         node.stop()
         recorder.stop()
@@ -128,16 +130,24 @@ class Child:
             self._process.kill()
             self._process.wait()
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float, beside: Sequence[Child] = ()) -> None:
         """Wait until the process has ended by itself.
 
+        Args:
+            timeout_s: longest wait, seconds.
+            beside: processes that must go on meanwhile.
+
         Raises:
-            Unim2Error: it failed, or did not end in time.
+            Unim2Error: it failed, did not end in time, or one beside it ended.
         """
-        try:
-            status = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired as error:
-            raise self._failed(f"still running after {timeout_s:.0f} s") from error
+        deadline = time.monotonic() + timeout_s
+        while (status := self._process.poll()) is None:
+            for other in beside:
+                if other._process.poll() is not None:
+                    raise other._failed(f"exit status {other._process.returncode}")
+            if time.monotonic() > deadline:
+                raise self._failed(f"still running after {timeout_s:.0f} s")
+            time.sleep(POLL_S)
         if status:
             raise self._failed(f"exit status {status}")
 

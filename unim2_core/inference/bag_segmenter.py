@@ -169,7 +169,7 @@ class BagSegmenter:
             report.latency_ms["write"].append(1e3 * (time.perf_counter() - computed))
             if watch:
                 watch(frames, result)
-        report.used.update(encoded.images)
+        report.used.update(encoded.images.keys())
         report.missing.update(f"{name}: {reason}" for name, reason in encoded.missing.items())
 
     def _write(

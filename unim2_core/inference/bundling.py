@@ -17,6 +17,7 @@ from unim2_core.files import sha256
 from unim2_core.inference.export import export_backbone, export_module
 from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
 from unim2_core.learning.training_free import KMeansConfig, TrainingFreeModel, cluster_drive
+from unim2_core.model.backbone import DinoV3
 from unim2_core.model.bundle import (
     BACKBONE,
     HEAD,
@@ -58,19 +59,18 @@ def train_on(
         Unim2Error: the weights, the images or the place to write to cannot be used.
     """
     check_place(out, overwrite)
-    baseline = backbone == BASELINE
-    network = TextureFeatures() if baseline else build_backbone(backbone, download=download)
+    network, trained = _backbone(backbone, download)
     normalisation = MODALITIES[config.modalities[0]]
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch, "backbone.onnx")
         export_backbone(network, graph, mean=normalisation.mean, std=normalisation.std)
         run = OnnxRuntimeGraph(graph)
         entry = BackboneEntry(
-            name=Path(backbone).stem,
+            name=trained or BASELINE,
             patch_size=network.patch_size,
             embed_dim=network.embed_dim,
             sha256=sha256(graph),
-            baseline=baseline,
+            baseline=trained is None,
         )
 
         def run_backbone(images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -87,6 +87,14 @@ def train_on(
             return _answers(network, head, weights, model)
 
         return Bundle.write(out, model.manifest, weights, fill, overwrite=overwrite)
+
+
+def _backbone(name: str, download: bool) -> tuple[TextureFeatures | DinoV3, str | None]:
+    """The network, and its architecture's name where it has trained weights."""
+    if name == BASELINE:
+        return TextureFeatures(), None
+    network = build_backbone(name, download=download)
+    return network, network.config.name
 
 
 def export_head(head: nn.Module, path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:

@@ -1,0 +1,93 @@
+"""The node in a process of its own, fed by another over DDS, recorded by a third."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scenes import HEIGHT, WIDTH, write_bag
+
+from unim2_core.cli.live import run_live
+from unim2_core.sensing.bag_messages import stamp_ns
+from unim2_core.sensing.bags import BagReader
+from unim2_core.sensing.rig import Rig
+
+pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'unim2[ros]'")
+pytestmark = pytest.mark.ros
+
+RIG = Rig.parse(
+    {
+        "sensors": {
+            "rgb": {"topic": "/rgb/image"},
+            "thermal": {"topic": "/thermal/image", "thermal": {"conversion": "centikelvin"}},
+        }
+    }
+)
+DOMAIN = 61
+
+
+@pytest.fixture
+def rig_file(tmp_path: Path) -> Path:
+    (tmp_path / "rig.yaml").write_text(RIG.dump())
+    return tmp_path / "rig.yaml"
+
+
+def _published(bag: Path) -> dict[str, list[object]]:
+    found: dict[str, list[object]] = {}
+    with BagReader(bag) as reader:
+        for message in reader.messages():
+            found.setdefault(message.topic, []).append(message.decode())
+    return found
+
+
+def test_every_image_is_published_or_counted(
+    model_path: Path, rig_file: Path, tmp_path: Path
+) -> None:
+    write_bag(tmp_path / "drive", 30)
+    report = run_live(tmp_path / "drive", model_path, rig_file, tmp_path / "live", domain=DOMAIN)
+    published = _published(tmp_path / "live" / "outputs")
+    masks = published["/segment/segmentation"]
+    counts = report.counters
+    lost = sum(counts[key] for key in ("superseded by a newer set", "failed"))
+    assert report.played == 30
+    assert counts["published"] + lost + counts["idle, nobody subscribes"] == 30
+    assert counts["published"] == len(masks) >= 25
+    assert (masks[0].height, masks[0].width, masks[0].encoding) == (HEIGHT, WIDTH, "mono8")
+    assert {mask.header.frame_id for mask in masks} == {"rgb_optical_frame"}
+    stamps = [stamp_ns(mask.header) for mask in masks]
+    assert stamps == sorted(set(stamps))
+    assert set(np.unique(masks[-1].data)) <= set(range(4))
+    overlay = published["/segment/overlay"][0]
+    assert (overlay.encoding, overlay.step) == ("rgb8", 3 * WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "no model is given"),
+        (["-p", "model:=/nowhere/none.unim2"], "cannot open the model"),
+        (["-p", "model:={model}", "-p", "rig:=/nowhere/rig.yaml"], "cannot read the rig file"),
+        (["-p", "model:={model}", "-p", "backend:=abacus"], "parameter backend cannot be used"),
+        (["-p", "model:={model}", "-p", "threads:=-1"], "parameter threads cannot be used"),
+        (["-p", "model:={model}", "-p", "threads:=two"], "a parameter cannot be declared"),
+    ],
+)
+def test_a_start_that_cannot_work_says_why(
+    model_path: Path, arguments: list[str], expected: str
+) -> None:
+    given = [argument.format(model=model_path) for argument in arguments]
+    result = subprocess.run(
+        [sys.executable, "-m", "unim2_ros.segment_node", "--ros-args", *given],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)},
+    )
+    assert result.returncode == 1
+    assert f"error: {expected}" in result.stderr
+    assert "to do:" in result.stderr
+    assert "Traceback" not in result.stderr

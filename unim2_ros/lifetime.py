@@ -1,0 +1,46 @@
+"""Start and end of our processes: interrupted by ctrl-C or by SIGTERM, they end in order."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from unim2_ros.dds import use_shipped_profile
+
+POLL_S = 0.2
+"""An interrupt is noticed after this long at most, where no message arrives."""
+
+
+@contextlib.contextmanager
+def ros(args: list[str] | None = None) -> Iterator[None]:
+    """ROS, from before the first node is made until after the last one is destroyed.
+
+    rclpy's own handlers would shut the context down under a node that still has to report; here
+    both signals raise KeyboardInterrupt, which ends the block quietly.
+
+    Args:
+        args: the process' arguments; None: ``sys.argv``.
+    """
+    use_shipped_profile()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+            yield
+    finally:
+        rclpy.try_shutdown()
+
+
+def spin(node: Node) -> None:
+    """Run a node's callbacks until the process is interrupted."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        while True:
+            executor.spin_once(timeout_sec=POLL_S)
