@@ -128,6 +128,23 @@ def test_useless_metadata_are_noted(tmp_path: Path, text: str) -> None:
         assert "metadata.yaml" in reader.notes[0]
 
 
+def test_files_that_were_renamed(tmp_path: Path) -> None:
+    path = write_rosbag2(tmp_path / "drive", robot())
+    (path / "drive.mcap").rename(path / "monday.mcap")
+    with BagReader(path) as reader:
+        assert len(list(reader.messages())) == 22
+        assert "names no file that is there" in reader.notes[0]
+
+
+def test_a_directory_of_ros1_bags(tmp_path: Path) -> None:
+    samples = robot()
+    write_ros1(tmp_path / "drive_0.bag", samples[:11])
+    write_ros1(tmp_path / "drive_1.bag", samples[11:])
+    with BagReader(tmp_path) as reader:
+        assert [message.log_ns for message in reader.messages()] == [s.log_ns for s in samples]
+        assert reader.notes == []
+
+
 def test_a_missing_part_of_a_split_bag_is_named(tmp_path: Path) -> None:
     path = write_split(tmp_path / "drive", robot())
     (path / "drive_0.mcap").unlink()

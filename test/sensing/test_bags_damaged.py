@@ -162,6 +162,19 @@ def test_overwritten_pages_of_sqlite(tmp_path: Path, share: float) -> None:
     assert len(found) >= share * 24 - 2
 
 
+def test_truncated_sqlite_with_compressed_messages(tmp_path: Path) -> None:
+    samples = samples_of(24)
+    path = write_kind("db3_message_zstd", tmp_path, samples)
+    file = path / "drive.db3"
+    content = bytearray(file.read_bytes()[:5_000_000])
+    content[3_000_000:3_050_000] = b"\x55" * 50_000
+    file.write_bytes(content)
+    found, stopped = readable(path)
+    assert found == [(sample.topic, sample.log_ns) for sample in samples[: len(found)]]
+    assert 8 <= len(found) <= 12  # the damage lies in the eleventh
+    assert stopped is not None
+
+
 def test_ros1_with_a_damaged_chunk(tmp_path: Path) -> None:
     path = write_ros1(tmp_path / "drive.bag", images(count=24, shape=(60, 60, 3)), "BZ2")
     flip(path, 0.5, width=64)

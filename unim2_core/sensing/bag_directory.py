@@ -81,6 +81,8 @@ def _open_directory(path: Path, bag: OpenBag) -> None:
             found=", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing",
             remedy="name the directory that 'ros2 bag record' made, or a single bag file",
         )
+    if all(file.suffix == ".bag" for file in stored):
+        bag.notes.clear()  # the parts of a ROS 1 recording never have metadata
     times = _listed_times(metadata)
     # Only the metadata know what is in a compressed file before it is unpacked.
     packed = _compressed(metadata) and all(file.name in times for file in stored)
@@ -199,7 +201,7 @@ def _metadata(path: Path, notes: list[str]) -> dict[str, Any]:
         content = yaml.safe_load((path / METADATA).read_text(encoding="utf-8"))
         metadata = content["rosbag2_bagfile_information"]
         # All are needed below, so let a wrong shape show here.
-        _stored_files(path, metadata)
+        files = _stored_files(path, metadata)
         _listed_channels(metadata)
         _listed_times(metadata)
     except FileNotFoundError:
@@ -209,7 +211,9 @@ def _metadata(path: Path, notes: list[str]) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         reason = f"does not describe a bag ({type(error).__name__}: {error})"
     else:
-        return dict(metadata)
+        if any(file.exists() for file in files):
+            return dict(metadata)
+        reason = "names no file that is there"
     notes.append(
         f"{path.name}/{METADATA} {reason}; the files were read without it. "
         f"'ros2 bag reindex {path.name}' writes a new one"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rosbags.interfaces import Connection, MessageDefinition
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
@@ -130,7 +129,7 @@ class DamagedSqliteFile:
         for topic, log_ns, data in self._rows():
             channel = self._channels[topic]
             if (topics is None or channel.topic in topics) and log_ns >= (start_ns or 0):
-                yield BagMessage(channel.topic, channel.type, log_ns, uncompressed(data), channel)
+                yield BagMessage(channel.topic, channel.type, log_ns, data, channel)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -148,18 +147,13 @@ class DamagedSqliteFile:
 
     def _rows(self) -> Iterator[tuple[int, int, bytes]]:
         # The index on time is as likely damaged as anything, and not needed in this order.
-        rows: Any = self._connection.execute(
-            "SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY id"
-        )
-        while True:
-            try:
-                row = next(rows, None)
-            except sqlite3.DatabaseError as error:
-                self._reason = error
-                return
-            if row is None:
-                return
-            yield row[0], row[1], row[2]
+        query = "SELECT topic_id, timestamp, data FROM messages NOT INDEXED ORDER BY id"
+        # As above: SQLite and zstd differ in how they say that bytes are damaged.
+        try:
+            for topic, log_ns, data in self._connection.execute(query):
+                yield topic, int(log_ns), uncompressed(data)
+        except Exception as error:
+            self._reason = error
 
 
 def _row(path: Path, good: int) -> str:
