@@ -161,6 +161,14 @@ def test_stamps_that_run_backwards(tmp_path: Path) -> None:
     assert "run backwards 1 times" in text
 
 
+def test_stamps_that_stand_still(tmp_path: Path) -> None:
+    samples = images(count=20)
+    for sample in samples:
+        sample.message.header = samples[0].message.header
+    topic = summary_of(tmp_path, samples).topics["/rgb/image"]
+    assert (topic.period_s, topic.rate_hz, topic.jitter_s, topic.gaps) == (None, None, None, 0)
+
+
 def test_pairing_of_streams_with_offset_and_loss(tmp_path: Path) -> None:
     nir = images("/nir/image", 100, offset_ns=30 * MS)
     kept = [sample for index, sample in enumerate(nir) if index % 4]

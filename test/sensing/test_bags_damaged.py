@@ -123,6 +123,15 @@ def test_a_flipped_byte_in_a_chunk_with_checksum(
     assert int(match[2]) == path.stat().st_size
 
 
+def test_what_is_not_asked_for_is_not_read(tmp_path: Path) -> None:
+    path = write_mcap(tmp_path / "drive.mcap", STREAM, CompressionType.ZSTD)
+    flip(path, 0.2)
+    with BagReader(path) as reader:
+        late = list(reader.messages(start_ns=START_NS + 2_000_000_000))
+        assert len(late) == 40
+        assert reader.stopped is None
+
+
 def test_a_flipped_byte_without_index(tmp_path: Path) -> None:
     path = write_mcap(tmp_path / "drive.mcap", STREAM, CompressionType.ZSTD)
     flip(path, 0.5)

@@ -81,7 +81,7 @@ def _open_directory(path: Path, bag: OpenBag) -> None:
             found=", ".join(sorted(entry.name for entry in path.iterdir())[:5]) or "nothing",
             remedy="name the directory that 'ros2 bag record' made, or a single bag file",
         )
-    if all(file.suffix == ".bag" for file in stored):
+    if all(".bag" in file.suffixes for file in stored):
         bag.notes.clear()  # the parts of a ROS 1 recording never have metadata
     times = _listed_times(metadata)
     # Only the metadata know what is in a compressed file before it is unpacked.

@@ -82,8 +82,7 @@ def findings(summary: BagSummary, pairings: list[Pairing]) -> list[str]:
             found.append(f"{name}: {topic.problem}")
         if topic.zero_stamps:
             found.append(
-                f"{name}: {topic.zero_stamps} of {topic.log_ns.size} stamps are zero; "
-                f"{ADVICE}"
+                f"{name}: {topic.zero_stamps} of {topic.log_ns.size} stamps are zero; {ADVICE}"
             )
         if topic.backward_steps:
             found.append(
