@@ -43,7 +43,7 @@ class ImageInput:
         self._node = node
         self._topic = topic
         self._arrived = arrived
-        self._offers = (0, True)
+        self._reliable = True  # what the middleware settles on while nobody publishes
         self._subscription = self._subscribe()
 
     @property
@@ -62,19 +62,15 @@ class ImageInput:
         return count
 
     def follow_publishers(self) -> None:
-        """Subscribe anew where the publishers' reliability has changed since."""
-        offers = self._offered()
-        if offers != self._offers and offers[0]:
-            self._offers = offers
+        """Subscribe anew where the reliability in force is not the best that is offered."""
+        offers = [
+            endpoint.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+            for endpoint in self._node.get_publishers_info_by_topic(self.topic)
+        ]
+        if offers and all(offers) != self._reliable:
+            self._reliable = all(offers)
             self._node.destroy_subscription(self._subscription)
             self._subscription = self._subscribe()
-
-    def _offered(self) -> tuple[int, bool]:
-        endpoints = self._node.get_publishers_info_by_topic(self.topic)
-        return len(endpoints), all(
-            endpoint.qos_profile.reliability == ReliabilityPolicy.RELIABLE
-            for endpoint in endpoints
-        )
 
     def _subscribe(self) -> Any:
         compressed = self._topic.endswith(("/compressed", "/compressedDepth"))

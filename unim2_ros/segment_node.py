@@ -30,6 +30,7 @@ from unim2_ros.latency import PERCENTILES, WINDOW, LatencyWindow
 from unim2_ros.lifetime import ros, spin
 from unim2_ros.messages import image_message
 from unim2_ros.parameters import declare
+from unim2_ros.status import SegmentationStatus, status_message
 from unim2_ros.worker import LatestWorker
 
 REPORT_PERIOD_S = 1.0
@@ -59,6 +60,7 @@ class SegmentNode(Node):
             name: self._output(name) for name in ("segmentation", "confidence", "overlay")
         }
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._status = self._status_output()
         self._worker: LatestWorker[MatchedSet[Parts]] = LatestWorker(self._segment, self._failed)
         self._inputs = [
             ImageInput(self, topic, sensor, self._arrived)
@@ -134,8 +136,17 @@ class SegmentNode(Node):
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
+    def _status_output(self):
+        if SegmentationStatus is None:
+            self.get_logger().info(
+                "~/status is not published: unim2_ros/SegmentationStatus is not built here"
+            )
+            return None
+        return self.create_publisher(SegmentationStatus, "~/status", 1)
+
     def _wanted(self) -> bool:
-        return any(output.get_subscription_count() for output in self._outputs.values())
+        outputs = [*self._outputs.values(), *filter(None, [self._status])]
+        return any(output.get_subscription_count() for output in outputs)
 
     def _publish(self, matched: MatchedSet[Parts], frames: FrameSet, result: Segmentation) -> None:
         reference = matched.members[frames.reference].payload
@@ -149,6 +160,12 @@ class SegmentNode(Node):
             output = self._outputs[name]
             if output.get_subscription_count() or not self._settings.lazy:
                 output.publish(image_message(*picture(), header))
+        if self._status and self._status.get_subscription_count():
+            now, engine = self.get_clock().now(), self._pipeline.engine
+            bundle, drops = self._pipeline.bundle, self.counters()
+            self._status.publish(
+                status_message(header, now, frames, result, bundle, engine.backend, drops)
+            )
 
     def _overlay(self, frames: FrameSet, result: Segmentation):
         image = frames.frames[frames.reference].data

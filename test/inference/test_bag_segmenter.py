@@ -133,7 +133,7 @@ def test_what_another_model_left_is_not_taken_over(
 ) -> None:
     write_bag(tmp_path / "drive", 6)
     out = tmp_path / "out.mcap"
-    monkeypatch.setattr(pipeline.bundle, "version", "another")
+    monkeypatch.setattr(pipeline.bundle, "sha256", "another")
     with pytest.raises(KeyboardInterrupt):
         _segment(pipeline, tmp_path / "drive", out, interrupt_at=9)
     monkeypatch.undo()

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -105,7 +106,7 @@ class Bundle:
     Attributes:
         path: the directory.
         manifest: what the model is.
-        version: first 12 digits of the manifest's sha256; changes with any file.
+        sha256: of the manifest, and so of every file; tells versions of a model apart.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,7 +137,12 @@ class Bundle:
             ) from error
         for name, expected in self.manifest.files.items():
             self._check(name, expected)
-        self.version = sha256(manifest)[:12]
+        self.sha256 = hashlib.sha256(content).hexdigest()
+
+    @property
+    def version(self) -> str:
+        """The first digits of ``sha256``, for people."""
+        return self.sha256[:12]
 
     def _check(self, name: str, expected: str) -> None:
         file = self.path / name

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'unim2[ros]'")
+
+from rclpy.node import Node  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+
+from unim2_ros.inputs import ImageInput  # noqa: E402
+
+pytestmark = pytest.mark.ros
+WAIT_S = 10.0
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    os.environ["ROS_DOMAIN_ID"] = "62"
+    rclpy.init()
+    try:
+        made = rclpy.create_node("inputs")
+        yield made
+        made.destroy_node()
+    finally:
+        rclpy.try_shutdown()
+
+
+def _spin_until(node: Node, done: Callable[[], bool], step: Callable[[], None]) -> bool:
+    deadline = time.monotonic() + WAIT_S
+    while not done() and time.monotonic() < deadline:
+        step()
+        rclpy.spin_once(node, timeout_sec=0.05)
+    return done()
+
+
+def _qos(policy: ReliabilityPolicy) -> QoSProfile:
+    return QoSProfile(depth=5, reliability=policy)
+
+
+def test_follows_publishers_of_either_reliability(node: Node) -> None:
+    arrived: list[str] = []
+    source = ImageInput(node, "cam/image", "rgb", lambda topic, sensor, _: arrived.append(sensor))
+    for policy in (
+        ReliabilityPolicy.RELIABLE,
+        ReliabilityPolicy.BEST_EFFORT,
+        ReliabilityPolicy.RELIABLE,
+    ):
+        publisher = node.create_publisher(Image, "cam/image", _qos(policy))
+
+        def step(publisher=publisher) -> None:
+            source.follow_publishers()
+            publisher.publish(Image())
+
+        before = len(arrived)
+        assert _spin_until(node, lambda before=before: len(arrived) > before, step), policy
+        infos = node.get_subscriptions_info_by_topic(source.topic)
+        assert [info.qos_profile.reliability for info in infos] == [policy]
+        node.destroy_publisher(publisher)
+    assert set(arrived) == {"rgb"}
+    assert source.take_received() == len(arrived)
+    assert source.take_received() == 0
+
+
+def test_counts_publishers_under_the_remapped_name(node: Node) -> None:
+    source = ImageInput(node, "thermal/image", "thermal", lambda *_: None)
+    assert source.topic == "/thermal/image"
+    assert source.publishers == 0
+    publisher = node.create_publisher(Image, "/thermal/image", 1)
+    assert _spin_until(node, lambda: source.publishers == 1, lambda: None)
+    node.destroy_publisher(publisher)
