@@ -187,9 +187,8 @@ def test_an_interrupted_bag_has_no_final_name(
     assert not path.exists()
     assert [entry.name for entry in tmp_path.iterdir()] == [f"{name}.partial"]
     with BagReader(partial_bag(path)) as reader:
-        assert len(list(reader.messages())) > 20
-        assert reader.stopped is not None
-        assert "was not closed" in reader.stopped
+        assert len(list(reader.messages())) == 30
+        assert reader.stopped is None
     write(path)
     assert [entry.name for entry in tmp_path.iterdir()] == [name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Collection
@@ -32,7 +33,8 @@ class BagWriter:
     """Writes a bag beside its place and moves it there when all went well.
 
     Use as a context manager. After an exception, ctrl-C included, nothing has the final name;
-    ``partial_bag`` is left, readable up to its last whole chunk, unless the disk was full.
+    ``partial_bag`` is left, whole, unless the disk was full. After a kill it ends with its last
+    whole chunk.
 
     Args:
         path: ``*.mcap`` for a single file, anything else for a rosbag2 directory.
@@ -86,6 +88,10 @@ class BagWriter:
         try:
             if error is None:
                 self._do(self._finish)
+            elif not self._disk_failed:
+                # What is in memory still is worth keeping: a run may be resumed from it.
+                with contextlib.suppress(Exception):
+                    self._writer.close()
         finally:
             # Does nothing after a clean end.
             self._writer.__exit__(BaseException, None, None)
