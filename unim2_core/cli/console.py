@@ -26,8 +26,15 @@ from unim2_core.files import write_atomically
 PIPE_COLUMNS = 140
 """Width of tables where there is no terminal to ask."""
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
-errors = Console(stderr=True, highlight=False)
+def _console(*, stderr: bool) -> Console:
+    """What is found in files is printed as it is: no emoji, no colours, no broken commands."""
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if terminal else PIPE_COLUMNS
+    return Console(stderr=stderr, width=width, highlight=False, emoji=False, soft_wrap=True)
+
+
+console = _console(stderr=False)
+errors = _console(stderr=True)
 
 PLAIN_EVERY = 0.1
 """Without a terminal, a line is printed at each tenth of the work."""

@@ -14,7 +14,7 @@ from unim2_core.sensing.rig import SENSORS, Rig
 
 RigFile = Annotated[
     Path | None,
-    typer.Option("--rig", help="Rig file; without it topics are /<sensor>/image.", dir_okay=False),
+    typer.Option("--rig", help="Rig file; without it topics are /SENSOR/image.", dir_okay=False),
 ]
 Topics = Annotated[
     list[str] | None,

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scenes import write_bag
+from typer.testing import CliRunner
+
+from unim2_core.cli.main import app
+from unim2_core.model.bundle import Bundle
+
+pytest.importorskip("torch", reason="making a model needs torch: pip install 'unim2[train]'")
+runner = CliRunner()
+
+
+def _train(drive: Path, out: Path, *more: str) -> object:
+    return runner.invoke(
+        app, ["train", "--bag", str(drive), "--out", str(out), "--clusters", "4", *more]
+    )
+
+
+def test_equal_seeds_give_equal_models_and_the_report_says_what_they_are(tmp_path: Path) -> None:
+    write_bag(tmp_path / "drive", 6)
+    for name in ("one", "two"):
+        report = str(tmp_path / f"{name}.json")
+        result = _train(tmp_path / "drive", tmp_path / f"{name}.unim2", "--json", report)
+        assert result.exit_code == 0, result.output
+        assert "untrained baseline" in result.output
+    one, two = Bundle(tmp_path / "one.unim2"), Bundle(tmp_path / "two.unim2")
+    assert one.manifest.files == two.manifest.files
+    for key, array in one.weights().items():
+        np.testing.assert_array_equal(array, two.weights()[key])
+    figures = json.loads((tmp_path / "one.json").read_text())
+    assert figures["frames"] == 6
+    assert sum(figures["shares"]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "expected"),
+    [
+        (["--modalities", "rgb,sonar"], 1, "found:    sonar"),
+        (["--modalities", ""], 1, "found:    none"),
+        (["--modalities", "rgb,depth"], 1, "none of depth"),
+        (["--clusters", "255"], 1, "2 to 254"),
+        (["--clusters", "9000"], 1, "2 to 254"),
+        (["--size", "100x96"], 2, "multiples of 16"),
+        (["--backbone", "dinov3_vits16"], 1, "three ways|accept the licence"),
+        (["--backbone", "weights_that_are_not_there.pth"], 1, "weights_that_are_not_there"),
+    ],
+)
+def test_what_cannot_be_learnt_is_explained(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+    status: int,
+    expected: str,
+) -> None:
+    import re
+
+    monkeypatch.setenv("UNIM2_WEIGHTS", str(tmp_path / "weights"))
+    write_bag(tmp_path / "drive", 3)
+    result = _train(tmp_path / "drive", tmp_path / "out.unim2", *more)
+    assert result.exit_code == status, result.output
+    assert re.search(expected, result.output), result.output
+    assert not (tmp_path / "out.unim2").exists()
+
+
+def test_a_model_is_not_overwritten_unasked(tmp_path: Path) -> None:
+    write_bag(tmp_path / "drive", 3)
+    out = tmp_path / "out.unim2"
+    assert _train(tmp_path / "drive", out).exit_code == 0
+    version = Bundle(out).version
+    result = _train(tmp_path / "drive", out, "--seed", "5")
+    assert result.exit_code == 1
+    assert "exists" in result.output
+    assert Bundle(out).version == version
+    assert _train(tmp_path / "drive", out, "--seed", "5", "--overwrite").exit_code == 0
+    assert Bundle(out).version != version

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scenes import PERIOD_NS, START_NS, rgb_image, thermal_image
+
+from unim2_core.errors import DecodeError
+from unim2_core.sensing.bag_messages import camera_info_message, image_message
+from unim2_core.sensing.intake import Intake
+from unim2_core.sensing.rig import Rig
+
+KELVIN = {"topic": "/thermal/image", "thermal": {"conversion": "centikelvin"}}
+
+
+def _rig(**changes: object) -> Rig:
+    sensors = {"rgb": {"topic": "/rgb/image"}, "thermal": KELVIN, **changes}
+    return Rig.parse({"sensors": sensors})
+
+
+def _rgb(index: int, stamp_ns: int | None = None) -> object:
+    stamp_ns = START_NS + index * PERIOD_NS if stamp_ns is None else stamp_ns
+    return image_message(rgb_image(index), "rgb8", stamp_ns, "rgb_frame")
+
+
+def _thermal(index: int) -> object:
+    return image_message(
+        thermal_image(index), "mono16", START_NS + index * PERIOD_NS, "thermal_frame"
+    )
+
+
+def test_messages_become_a_decoded_set() -> None:
+    intake = Intake(_rig())
+    assert intake.add("/thermal/image", _thermal(0), START_NS) == []
+    [matched] = intake.add("/rgb/image", _rgb(0), START_NS + 1)
+    frames = intake.decode(matched)
+    np.testing.assert_array_equal(frames.frames["rgb"].data, rgb_image(0))
+    assert frames.frames["thermal"].unit == "K"
+    np.testing.assert_allclose(
+        frames.frames["thermal"].data, thermal_image(0) / np.float32(100), rtol=1e-6
+    )
+    assert frames.stamp_ns == START_NS
+    assert frames.skew_s == {"thermal": 0.0}
+    assert intake.topics == {"/rgb/image": "rgb", "/thermal/image": "thermal"}
+
+
+def test_a_stamp_of_zero_is_counted() -> None:
+    intake = Intake(_rig())
+    assert intake.add("/rgb/image", _rgb(0, stamp_ns=0), START_NS) == []
+    assert intake.counters["rgb/zero stamp"] == 1
+
+
+def test_arrival_can_be_the_stamp() -> None:
+    intake = Intake(_rig(rgb={"topic": "/rgb/image", "stamp": "arrival"}))
+    intake.add("/rgb/image", _rgb(0, stamp_ns=0), START_NS + 7)
+    [matched] = intake.flush()
+    assert matched.stamp_ns == START_NS + 7
+
+
+def test_an_auxiliary_that_cannot_be_decoded_is_left_out_and_counted() -> None:
+    intake = Intake(_rig())
+    broken = _thermal(0)
+    broken.encoding = "yuv_of_a_kind"
+    intake.add("/thermal/image", broken, START_NS)
+    [matched] = intake.add("/rgb/image", _rgb(0), START_NS + 1)
+    frames = intake.decode(matched)
+    assert set(frames.frames) == {"rgb"}
+    assert "thermal" in frames.missing
+    assert frames.skew_s == {}
+    assert intake.counters["thermal/not decodable"] == 1
+
+
+@pytest.mark.parametrize("sensor", ["rgb", "thermal"])
+def test_a_reference_or_required_image_that_cannot_be_decoded_is_an_error(sensor: str) -> None:
+    intake = Intake(_rig(thermal={**KELVIN, "required": True}))
+    messages = {"thermal": _thermal(0), "rgb": _rgb(0)}
+    messages[sensor].step = 1
+    intake.add("/thermal/image", messages["thermal"], START_NS)
+    [matched] = intake.add("/rgb/image", messages["rgb"], START_NS + 1)
+    with pytest.raises(DecodeError, match=sensor):
+        intake.decode(matched)
+    assert intake.counters[f"{sensor}/not decodable"] == 1
+
+
+def test_calibration_reaches_the_frames_and_nonsense_is_counted() -> None:
+    intake = Intake(_rig())
+    assert intake.info_topics == {"/rgb/camera_info": "rgb", "/thermal/camera_info": "thermal"}
+    matrix = [50.0, 0, 48, 0, 50, 32, 0, 0, 1]
+    info = camera_info_message(96, 64, matrix, np.zeros(5), START_NS, "rgb_frame")
+    intake.add_camera_info("/rgb/camera_info", info)
+    nothing = camera_info_message(96, 64, np.zeros(9), np.zeros(5), START_NS, "thermal_frame")
+    intake.add_camera_info("/thermal/camera_info", nothing)
+    intake.add("/thermal/image", _thermal(0), START_NS)
+    [matched] = intake.add("/rgb/image", _rgb(0), START_NS + 1)
+    frames = intake.decode(matched).frames
+    assert frames["rgb"].camera is not None
+    assert frames["rgb"].camera.fx == 50
+    assert frames["thermal"].camera is None
+    assert intake.counters["thermal/camera_info without calibration"] == 1
+
+
+def test_four_topics_are_grouped_to_one_frame() -> None:
+    topics = {str(angle): f"/polarization/a{angle}" for angle in (0, 45, 90, 135)}
+    rig = _rig(
+        polarization={"topics": topics, "polarization": {"layout": "quad_topics"}},
+    )
+    intake = Intake(rig)
+    pixels = {"0": 200, "45": 150, "90": 100, "135": 150}
+    for angle, topic in topics.items():
+        image = np.full((4, 6), pixels[angle], np.uint8)
+        assert intake.add(topic, image_message(image, "mono8", START_NS, "p"), START_NS) == []
+    [matched] = intake.add("/rgb/image", _rgb(0), START_NS + 1)  # the others are not waited for
+    frame = intake.decode(matched).frames["polarization"]
+    s0, dolp, aolp = frame.data[0, 0]
+    assert s0 == pytest.approx(150 / 255, abs=1e-3)
+    assert dolp == pytest.approx(100 / 300, abs=1e-3)
+    assert min(aolp, np.pi - aolp) == pytest.approx(0, abs=1e-3)
