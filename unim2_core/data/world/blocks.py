@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from unim2_core.data.world import objects
 from unim2_core.data.world.environment import Environment
 from unim2_core.data.world.materials import MATERIAL_IDS
+from unim2_core.data.world.people import Pedestrian
 from unim2_core.data.world.solids import Solid
 from unim2_core.data.world.street import BLOCK_M, PARKING_M, Street
 
-CELL_M = 0.0625
+CELL_M = 0.04
 """Size of a cell of the ground map."""
 HALF_M = 40.0
 """The ground map reaches this far to both sides of the centre line."""
@@ -268,7 +269,7 @@ class BlockBuilder:
         rng = self._rng
         near, far = self._street.kerb(side) + 0.4, self._street.edge(side) + reach
         for x in self._spread(int(rng.integers(2, 6))):
-            person = objects.Pedestrian(rng, self._env.air_k)
+            person = Pedestrian(rng, self._env.air_k)
             y = side * rng.uniform(near, far)
             solid = person.posed(rng.uniform(0, 6), rng.uniform(0, 0.25))
             self._put(solid, x, y, rng.uniform(0, 2 * np.pi))

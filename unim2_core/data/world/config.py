@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from unim2_core.data.world.cameras import Camera
 from unim2_core.data.world.mounts import MOUNTS, REFERENCE
-from unim2_core.data.world.rasterizer import Camera
 
 Condition = Literal["day", "night"]
 GroundTruth = Literal["reference", "all"]

@@ -22,8 +22,7 @@ class Band:
         cloud: (C,) radiance of a cloud.
         lamp: (C,) intensity of a street lamp, irradiance at 1 m.
         headlight: (C,) intensity of the robot's own light, irradiance at 1 m.
-        flood: the robot's own light shines from the camera in all directions (a near-infrared
-            illuminator) instead of forward in a beam.
+        flood: the robot's own light is wide (a near-infrared illuminator) instead of a beam.
         fog_share: how much of the visible fog this band sees.
         glow: (C,) colour of windows and lamps.
         surroundings: (C,) radiance that replaces the sky in reflections close to the horizon.
@@ -50,6 +49,7 @@ class Environment:
         night: sun below the horizon, lamps on.
         sun: (3,) unit vector towards the sun (world: x along the street, y left, z up).
         cloud: cloud cover in [0, 1].
+        cloud_shift: (2,) which part of the clouds' texture lies overhead, in periods.
         fog_per_m: extinction of visible light, 1/m.
         glare: strength of veiling glare in [0, 1].
         air_k: temperature of the air, kelvin.
@@ -63,6 +63,7 @@ class Environment:
     night: bool
     sun: Floats
     cloud: float
+    cloud_shift: Floats
     fog_per_m: float
     glare: float
     air_k: float
@@ -76,13 +77,13 @@ class Environment:
     def draw(cls, seed: tuple[int, ...], *, night: bool, fog: float, glare: float) -> Environment:
         """Draw the weather of a drive."""
         rng = np.random.default_rng([*seed, 11])
-        cloud = float(rng.beta(0.8, 1.0)) * (1.0 - 0.7 * glare)
+        cloud = float(rng.beta(0.8, 1.0)) * (1.0 - 0.9 * glare)
         cloud = max(cloud, fog)
         elevation = float(np.deg2rad(rng.uniform(18, 55)))
         azimuth = float(rng.uniform(-np.pi, np.pi))
         if glare > 0:  # a low sun, roughly ahead
-            elevation = float(np.deg2rad(rng.uniform(7, 13)))
-            azimuth = float(rng.uniform(-0.22, 0.22))
+            elevation = float(np.deg2rad(rng.uniform(13, 21)))
+            azimuth = float(rng.uniform(-0.2, 0.2))
         flat = np.cos(elevation)
         sun = np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
         air = rng.uniform(279, 287) if night else rng.uniform(284, 297)
@@ -91,6 +92,7 @@ class Environment:
             night=night,
             sun=sun.astype(np.float32),
             cloud=cloud,
+            cloud_shift=rng.random(2, np.float32),
             fog_per_m=fog * 0.11,
             glare=glare,
             air_k=float(air),
@@ -99,7 +101,7 @@ class Environment:
             wet=float(rng.uniform(0.3, 1.0)),
             dry=float(rng.beta(1.0, 1.5)),
             bands={
-                name: _band(name, rng, night=night, cloud=cloud, low_sun=elevation < 0.3)
+                name: _band(name, rng, night=night, cloud=cloud, low_sun=elevation < 0.38)
                 for name in ("rgb", "nir", "pan")
             },
         )
@@ -115,8 +117,8 @@ def _band(
     overcast = rgb([0.68, 0.69, 0.71])
     moon = 0.0006 * dark
     light = {
-        "sun": day * (0.12 + 0.88 * clear) * sun,
-        "fill": day * (clear * rgb([0.30, 0.36, 0.46]) + 0.52 * cloud) + moon,
+        "sun": day * (0.1 + 1.1 * clear) * sun,
+        "fill": day * (clear * rgb([0.19, 0.23, 0.30]) + 0.52 * cloud) + moon,
         "zenith": day * (clear * rgb([0.16, 0.30, 0.62]) + cloud * overcast)
         + moon * rgb([0.5, 0.7, 1.2]),
         "horizon": day * (clear * rgb([0.62, 0.68, 0.75]) + 0.95 * cloud * overcast)

@@ -40,8 +40,8 @@ class Imager:
 
 
 RGB = Imager(0.20, 22.0, 0.0015, 0.0005, 0.6, 2.2, 1.0)
-NIR = Imager(0.30, 40.0, 0.0012, 0.0004, 0.7, 1.6, 0.7)
-POLARIZATION = Imager(0.26, 26.0, 0.0005, 0.00015, 0.6, 1.0, 0.6)
+NIR = Imager(0.24, 40.0, 0.0012, 0.0004, 0.7, 1.6, 0.7)
+POLARIZATION = Imager(0.26, 26.0, 0.0003, 0.00006, 0.6, 1.0, 0.6)
 
 _CURVE_STEPS = 4096
 
@@ -129,7 +129,8 @@ def _veiling_glare(signal: Floats, imager: Imager, environment: Environment) -> 
     """(H, W, C) light that the lens scatters from what is far brighter than white."""
     height, width = signal.shape[:2]
     small = (max(width // 8, 1), max(height // 8, 1))
-    bright = cv2.resize(np.maximum(signal - 4, 0), small, interpolation=cv2.INTER_AREA)
+    _, bright = cv2.threshold(signal, 4.0, 0.0, cv2.THRESH_TOZERO)
+    bright = cv2.resize(bright, small, interpolation=cv2.INTER_AREA)
     reach = max(small[0] / 40, 0.5)
     narrow = cv2.GaussianBlur(bright, (0, 0), reach) * (0.25 + 0.75 * environment.glare)
     wide = cv2.GaussianBlur(bright, (0, 0), 6 * reach) * (0.2 + 9 * environment.glare)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unim2_core.data.world import optics, textures
+from unim2_core.data.world import optics
 from unim2_core.data.world.environment import Environment
 from unim2_core.data.world.materials import TABLE
 from unim2_core.data.world.scene import Sight
@@ -64,8 +64,6 @@ def _contact(surface: Surface, environment: Environment) -> Floats:
 
 def _sky(surface: Surface, environment: Environment) -> Floats:
     up = np.maximum(surface.ray[2], 0)
-    u, v = (surface.ray[k] / (up + np.float32(0.12)) * np.float32(0.16) for k in (0, 1))
-    _, puff = textures.sample(textures.TILE_IDS["clouds"], u, v)
-    cover = np.clip(puff * (0.25 + 1.5 * environment.cloud), 0, 1)
+    cover = optics.cloud_cover(surface.ray, environment)
     drop = environment.sky_drop_k * np.sqrt(up) * (1.35 - 0.85 * cover)
     return np.asarray(environment.air_k - 1 - drop, np.float32)

@@ -220,7 +220,7 @@ MATERIALS: dict[str, Material] = {
     ),
     # person; rgb is multiplied with the tint of the garment or of the skin
     "cloth": _M(
-        "person", "cloth", 1.5, _WHITE, (0.55, 0.55, 0.58), 0.25, 0.48, 0.34,
+        "person", "cloth", 1.5, _WHITE, (0.72, 0.72, 0.74), 0.28, 0.48, 0.38,
         0, 0, 0.0, 0.95, 0.0, 0.1,
     ),
     "skin": _M(

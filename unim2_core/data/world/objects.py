@@ -1,68 +1,25 @@
-"""Cars, people, trees, buildings, fences and poles, each with its own variation."""
+"""Cars, trees, buildings, fences and poles, each with its own variation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from unim2_core.data.world.colours import (
+    CAR_COLOURS,
+    ROOF_TINTS,
+    SIGN_COLOURS,
+    WALL_COLOURS,
+    pick,
+)
 from unim2_core.data.world.solids import Sculptor, Solid
 
 Rng = np.random.Generator
-Colour = tuple[float, float, float]
-
-CAR_COLOURS: tuple[Colour, ...] = (
-    (0.62, 0.62, 0.60),
-    (0.03, 0.03, 0.032),
-    (0.22, 0.23, 0.24),
-    (0.10, 0.105, 0.11),
-    (0.36, 0.03, 0.03),
-    (0.04, 0.09, 0.28),
-    (0.05, 0.14, 0.08),
-    (0.50, 0.36, 0.12),
-    (0.33, 0.30, 0.24),
-)
-WALL_COLOURS: tuple[Colour, ...] = (
-    (0.55, 0.52, 0.45),
-    (0.40, 0.16, 0.11),
-    (0.30, 0.30, 0.29),
-    (0.50, 0.40, 0.22),
-    (0.14, 0.12, 0.11),
-    (0.36, 0.42, 0.33),
-    (0.24, 0.30, 0.38),
-    (0.62, 0.60, 0.58),
-)
-CLOTH_COLOURS: tuple[Colour, ...] = (
-    (0.04, 0.04, 0.045),
-    (0.05, 0.07, 0.16),
-    (0.38, 0.06, 0.06),
-    (0.55, 0.54, 0.50),
-    (0.24, 0.22, 0.18),
-    (0.10, 0.20, 0.10),
-    (0.16, 0.16, 0.17),
-    (0.55, 0.42, 0.10),
-    (0.12, 0.24, 0.42),
-)
-SKIN_COLOURS: tuple[Colour, ...] = ((0.52, 0.34, 0.25), (0.34, 0.20, 0.13), (0.13, 0.075, 0.05))
-ROOF_TINTS: tuple[Colour, ...] = ((1.0, 1.0, 1.0), (0.5, 0.9, 1.1), (1.5, 1.3, 1.2))
-SIGN_COLOURS: tuple[Colour, ...] = (
-    (0.45, 0.04, 0.04),
-    (0.05, 0.12, 0.40),
-    (0.60, 0.60, 0.58),
-    (0.60, 0.42, 0.05),
-)
-
-
-def _pick(rng: Rng, colours: Sequence[Colour], spread: float = 0.15) -> Colour:
-    base = np.asarray(colours[int(rng.integers(len(colours)))])
-    r, g, b = base * np.exp(rng.normal(0, spread)) * np.exp(rng.normal(0, spread / 3, 3))
-    return float(r), float(g), float(b)
 
 
 def car(rng: Rng, *, driving: bool, lights: bool) -> Solid:
     """A car at the origin that points along +x; 26 polygons."""
     s = Sculptor()
-    tint = _pick(rng, CAR_COLOURS)
+    tint = pick(rng, CAR_COLOURS)
     van = rng.random() < 0.25
     length, width = rng.uniform(3.9, 4.7) + 0.6 * van, rng.uniform(1.7, 1.85) + 0.15 * van
     height = rng.uniform(1.9, 2.3) if van else rng.uniform(1.38, 1.6)
@@ -126,68 +83,6 @@ def car(rng: Rng, *, driving: bool, lights: bool) -> Solid:
     return s.solid()
 
 
-class Pedestrian:
-    """A person with clothes and a gait; ``posed`` gives the body at one phase of the stride."""
-
-    def __init__(self, rng: Rng, air_k: float) -> None:
-        self._height = float(rng.uniform(1.5, 1.92))
-        self._girth = float(rng.uniform(0.85, 1.25))
-        self._top = _pick(rng, CLOTH_COLOURS)
-        self._legs = _pick(rng, CLOTH_COLOURS)
-        self._skin = _pick(rng, SKIN_COLOURS)
-        self._hair = _pick(rng, ((0.03, 0.025, 0.02), (0.15, 0.10, 0.06), (0.3, 0.27, 0.22)))
-        self._coat = rng.random() < 0.4
-        body = 306.0 - air_k
-        # Clothes lie between air and skin: a thick coat hardly shows, a shirt does.
-        self._heat = {part: float(body * rng.uniform(0.2, 0.75)) for part in ("top", "legs")}
-        self._heat["skin"] = float(0.88 * body)
-        self._heat["hair"] = float(0.5 * body)
-
-    def posed(self, phase: float, stride: float) -> Solid:
-        """The body at ``phase`` radians of a gait with ``stride`` radians swing, facing +x."""
-        s = Sculptor()
-        h, g = self._height, self._girth
-        swing = stride * np.sin(phase)
-        hip, shoulder = 0.52 * h, 0.82 * h
-        for side in (1, -1):
-            a = side * swing
-            s.ellipsoid(
-                (0.25 * h * np.sin(a), side * 0.052 * h * g, hip - 0.26 * h * np.cos(a)),
-                (0.052 * h * g, 0.052 * h * g, 0.275 * h),
-                "cloth", self._legs, pitch=-a, heat_k=self._heat["legs"],
-            )  # fmt: skip
-            s.ellipsoid(
-                (h * (0.52 * np.sin(a) + 0.03), side * 0.055 * h * g, hip - 0.5 * h * np.cos(a)),
-                (0.072 * h, 0.032 * h, 0.026 * h), "cloth", (0.06, 0.05, 0.045),
-                pitch=-a, heat_k=0.6 * self._heat["legs"],
-            )  # fmt: skip
-            s.ellipsoid(
-                (0.17 * h * np.sin(-a), side * 0.135 * h * g, shoulder - 0.17 * h * np.cos(a)),
-                (0.034 * h, 0.034 * h, 0.19 * h),
-                "cloth", self._top, pitch=a, heat_k=self._heat["top"],
-            )  # fmt: skip
-            s.ellipsoid(
-                (0.33 * h * np.sin(-a), side * 0.137 * h * g, shoulder - 0.35 * h * np.cos(a)),
-                (0.03 * h, 0.022 * h, 0.035 * h),
-                "skin", self._skin, heat_k=self._heat["skin"] - 2.0,
-            )  # fmt: skip
-        low = 0.42 * h if self._coat else 0.52 * h
-        s.ellipsoid(
-            (0, 0, (low + 0.86 * h) / 2),
-            (0.078 * h * g, 0.118 * h * g, (0.88 * h - low) / 2),
-            "cloth", self._top, heat_k=self._heat["top"],
-        )  # fmt: skip
-        s.ellipsoid(
-            (0.01 * h, 0, 0.93 * h), (0.058 * h, 0.05 * h, 0.073 * h), "skin", self._skin,
-            heat_k=self._heat["skin"],
-        )  # fmt: skip
-        s.ellipsoid(
-            (-0.014 * h, 0, 0.95 * h), (0.056 * h, 0.053 * h, 0.06 * h), "hair", self._hair,
-            heat_k=self._heat["hair"],
-        )  # fmt: skip
-        return s.solid()
-
-
 def tree(rng: Rng, dry: float) -> Solid:
     """A broad-leaved tree or a conifer at the origin."""
     s = Sculptor()
@@ -242,7 +137,7 @@ def building(rng: Rng, width: float, depth: float, storeys: int, *, gable: bool)
     """A house with its front on y = 0 between x = 0 and ``width``, its body behind (+y)."""
     s = Sculptor()
     material = ("brick", "plaster", "planks", "panels")[rng.choice(4, p=(0.3, 0.35, 0.15, 0.2))]
-    tint = _pick(rng, WALL_COLOURS)
+    tint = pick(rng, WALL_COLOURS)
     storey = rng.uniform(2.8, 3.4)
     height = storeys * storey + rng.uniform(0.3, 0.9)
     modern = material == "panels"
@@ -257,7 +152,7 @@ def building(rng: Rng, width: float, depth: float, storeys: int, *, gable: bool)
     s.quad((width, 0, 0), back, up, material, tint, heat_k=warmth, facade=side)
     s.quad((0, depth, 0), (0, -depth, 0), up, material, tint, heat_k=warmth, facade=side)
     door = rng.integers(bays) * width / bays + 0.35 * width / bays
-    s.quad((door, -0.03, 0), (1.1, 0, 0), (0, 0, 2.2), "door", _pick(rng, WALL_COLOURS, 0.4))
+    s.quad((door, -0.03, 0), (1.1, 0, 0), (0, 0, 2.2), "door", pick(rng, WALL_COLOURS, 0.4))
     if gable:
         rise, eave = 0.36 * depth, 0.4
         middle, ridge = depth / 2, height + rise
@@ -267,7 +162,7 @@ def building(rng: Rng, width: float, depth: float, storeys: int, *, gable: bool)
             s.polygon(points[:: int(-b)], material, tint, heat_k=warmth)
         ramp = (0, middle + eave, rise + drop)
         s.quad((-eave, -eave, height - drop), (width + 2 * eave, 0, 0), ramp, "roof",
-               _pick(rng, ROOF_TINTS), two_sided=True)  # fmt: skip
+               pick(rng, ROOF_TINTS), two_sided=True)  # fmt: skip
     else:
         s.quad((-0.15, -0.18, height - 0.35), (width + 0.3, 0, 0), (0, 0, 0.5), "frame", tint)
         s.quad((-0.15, depth, height - 0.35), (0, -depth - 0.18, 0), (0, 0, 0.5), "frame", tint)
@@ -314,5 +209,5 @@ def sign(rng: Rng) -> Solid:
     corners = int(rng.choice((3, 4, 8)))
     angle = np.arange(corners) * (-2 * np.pi / corners) + np.pi / 2 + (np.pi / 4) * (corners == 4)
     plate = [(-0.06, radius * np.cos(a), z + radius * np.sin(a)) for a in angle]
-    s.polygon(plate, "sign", _pick(rng, SIGN_COLOURS), two_sided=True)
+    s.polygon(plate, "sign", pick(rng, SIGN_COLOURS), two_sided=True)
     return s.solid()

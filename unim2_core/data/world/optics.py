@@ -174,9 +174,9 @@ def _own_light(surface: Surface, beam: Floats, flood: bool) -> Floats:
     """(H, W) light of the robot's lamp, which sits at the camera, for unit intensity."""
     square = np.sum((surface.position - surface.view.position[:, None, None]) ** 2, 0) + 1
     falloff: Floats = surface.facing / square
-    if flood:
-        return falloff
     aim = dot(beam, surface.ray)
+    if flood:
+        return np.asarray(falloff * np.maximum(aim, 0) ** 8)
     return np.asarray(falloff * np.clip((aim - 0.80) / 0.18, 0, 1) ** 2)
 
 
@@ -198,9 +198,7 @@ def sky_radiance(
     share = np.sqrt(up)
     zenith, horizon = band.zenith[:, None], band.horizon[:, None]
     result: Floats = horizon + (zenith - horizon) * share
-    u, v = (direction[k] / (up + np.float32(0.12)) * np.float32(0.16) for k in (0, 1))
-    puff = textures.sample(textures.TILE_IDS["clouds"], u, v)[1]
-    cover = np.clip(puff * (0.25 + 1.5 * environment.cloud), 0, 1) * np.minimum(up * 8, 1)
+    cover = cloud_cover(direction, environment) * np.minimum(up * 8, 1)
     result += (band.cloud[:, None] - result) * cover
     if not environment.night:
         towards = dot(environment.sun, direction)
@@ -210,6 +208,14 @@ def sky_radiance(
             halo += (towards > _SUN_COSINE) * np.float32(_SUN_RADIANCE * clear**2)
         result += band.sun[:, None] * halo
     return result
+
+
+def cloud_cover(direction: Floats, environment: Environment) -> Floats:
+    """How much cloud hides the sky in unit directions (3, ...), in [0, 1]."""
+    scale = np.float32(0.16) / (np.maximum(direction[2], 0) + np.float32(0.12))
+    u, v = (direction[k] * scale + environment.cloud_shift[k] for k in (0, 1))
+    _, puff = textures.sample(textures.TILE_IDS["clouds"], u, v)
+    return np.asarray(np.clip(puff * (0.25 + 1.5 * environment.cloud), 0, 1))
 
 
 def _mirrored(

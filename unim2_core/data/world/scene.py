@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.data.world.blocks import Block, BlockBuilder
+from unim2_core.data.world.cameras import Camera, View
 from unim2_core.data.world.environment import Environment
-from unim2_core.data.world.rasterizer import Camera, View, rasterize
+from unim2_core.data.world.rasterizer import rasterize
 from unim2_core.data.world.solids import Solid
 from unim2_core.data.world.stage import Stage, build_stage, cast_shadows, first_block
 from unim2_core.data.world.street import Street, Trajectory
@@ -120,14 +121,14 @@ class World:
             camera, (pose.rotation @ rotation).astype(np.float32), position.astype(np.float32)
         )
         movers = self._traffic.solids(time_s, stage.start_m)
-        shade = stage.shade
+        shadows = stage.shadows
         if not self.environment.night:
-            shade = shade.copy()
-            cast_shadows(shade, movers, self.environment.sun)
+            shadows = shadows.copy()
+            cast_shadows(shadows, movers, self.environment.sun)
         solid = Solid.join([stage.solid, *movers])
         beam = (pose.rotation @ HEADLIGHT).astype(np.float32)
         visibility = rasterize(solid, view)
-        resolver = Resolver(solid, view.position, stage, shade)
+        resolver = Resolver(solid, view.position, stage, shadows)
         parts = []
         for first in range(0, camera.height, BAND_ROWS):
             rows = slice(first, min(first + BAND_ROWS, camera.height))

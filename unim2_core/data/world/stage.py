@@ -40,7 +40,7 @@ class Stage:
         ground: (rows, columns) uint8 material ids, CELL_M a cell, of the straightened street;
             the first row lies HALF_M to the right of the centre line.
         centre: (1, columns) float32 y of the centre line for each column of ``ground``.
-        shade: (rows, columns) uint8, 255 where the sun reaches the ground, SHADOW_CELL_M a cell;
+        shadows: (rows, columns) uint8, 255 where the sun reaches the ground, SHADOW_CELL_M a cell;
             not straightened, y = -WIDTH_M / 2 in the first row.
         solid: all that stands still; row GROUND is the ground itself.
         lamps: (N, 3) street lamps, number n at x = n * LAMP_PITCH_M.
@@ -49,7 +49,7 @@ class Stage:
     start_m: float
     ground: NDArray[np.uint8]
     centre: Floats
-    shade: NDArray[np.uint8]
+    shadows: NDArray[np.uint8]
     solid: Solid
     lamps: Floats
 
@@ -76,15 +76,17 @@ def build_stage(
             place = (along - start, float(street.centre(along)) + y, 0.0)
             solids.append(solid.moved(float(street.heading(along)) + yaw, place))
     solid = Solid.join(solids)
-    shade = np.full((round(WIDTH_M / SHADOW_CELL_M), round(SPAN_M / SHADOW_CELL_M)), 255, np.uint8)
+    shadows = np.full(
+        (round(WIDTH_M / SHADOW_CELL_M), round(SPAN_M / SHADOW_CELL_M)), 255, np.uint8
+    )
     if not environment.night:
-        cast_shadows(shade, solids[1:], environment.sun)
-        shade = cv2.GaussianBlur(shade, (5, 5), 1.0)
-    return Stage(start, ground, centre, shade, solid, _lamps(start, street))
+        cast_shadows(shadows, solids[1:], environment.sun)
+        shadows = cv2.GaussianBlur(shadows, (5, 5), 1.0)
+    return Stage(start, ground, centre, shadows, solid, _lamps(start, street))
 
 
-def cast_shadows(shade: NDArray[np.uint8], solids: Iterable[Solid], sun: Floats) -> None:
-    """Darken ``shade`` where ``solids`` (stage frame) keep the sun off the ground."""
+def cast_shadows(shadows: NDArray[np.uint8], solids: Iterable[Solid], sun: Floats) -> None:
+    """Darken ``shadows`` where ``solids`` (stage frame) keep the sun off the ground."""
     solid = Solid.join(solids)
     slope = sun[:2] / max(float(sun[2]), 0.05)
     angle = np.linspace(0, 2 * np.pi, 12, endpoint=False)
@@ -98,10 +100,10 @@ def cast_shadows(shade: NDArray[np.uint8], solids: Iterable[Solid], sun: Floats)
     for points in (solid.corners, rim + solid.centres[:, None, :]):
         outlines = points[..., :2] - points[..., 2:] * slope
         cells = np.rint((outlines + np.array([0.0, WIDTH_M / 2])) * (16 / SHADOW_CELL_M))
-        size = 16 * np.array([shade.shape[1], shade.shape[0]])
+        size = 16 * np.array([shadows.shape[1], shadows.shape[0]])
         inside = ((cells.max(1) > 0) & (cells.min(1) < size)).all(-1)
         for outline in cells[inside].astype(np.int32):
-            cv2.fillConvexPoly(shade, outline, 0, cv2.LINE_8, 4)
+            cv2.fillConvexPoly(shadows, outline, 0, cv2.LINE_8, 4)
 
 
 def _unit(vectors: Floats) -> Floats:

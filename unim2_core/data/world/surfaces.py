@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from unim2_core.data.world import textures
 from unim2_core.data.world.blocks import CELL_M, HALF_M
+from unim2_core.data.world.cameras import View
+from unim2_core.data.world.canvas import Visibility
 from unim2_core.data.world.materials import MATERIAL_IDS, TABLE
-from unim2_core.data.world.rasterizer import View, Visibility
 from unim2_core.data.world.solids import Solid
 from unim2_core.data.world.stage import GROUND, SHADOW_CELL_M, WIDTH_M, Stage
 
@@ -38,10 +40,9 @@ class Surface:
         tint: (3, H, W) factor on the material's reflectance.
         heat_k: (H, W) kelvin added to the material's temperature.
         power: (H, W) factor on the material's glow.
-        shade: (H, W) first texture channel, about -1 to 1.
-        mix: (H, W) second texture channel in [0, 1].
-        stain: (H, W) large-scale variation, about -1 to 1.
-        lit: (H, W) share of the sun that reaches the surface, in [0, 1].
+        u, v: (H, W) texture coordinates, metres.
+        ground: (H, W) bool, on the ground.
+        shadows: (rows, columns) uint8 sunlight on the ground, see :class:`Stage`.
     """
 
     view: View
@@ -55,10 +56,56 @@ class Surface:
     tint: Floats
     heat_k: Floats
     power: Floats
-    shade: Floats
-    mix: Floats
-    stain: Floats
-    lit: Floats
+    u: Floats
+    v: Floats
+    ground: NDArray[np.bool_]
+    shadows: NDArray[np.uint8]
+
+    # Not every camera needs all of what follows.
+
+    @cached_property
+    def texture(self) -> tuple[Floats, Floats]:
+        """The two texture channels, (H, W) each: about -1 to 1, and [0, 1]."""
+        frequency: Floats = np.reciprocal(TABLE.period_m.take(self.material))
+        slant = self.view.camera.focal_px * np.sqrt(np.maximum(self.facing, np.float32(0.08)))
+        footprint = np.where(self.sky, np.float32(1), self.depth_m) / slant
+        return textures.sample(
+            textures.MATERIAL_TILE.take(self.material),
+            self.u * frequency,
+            self.v * frequency,
+            footprint * frequency,
+        )
+
+    @property
+    def shade(self) -> Floats:
+        """(H, W) first texture channel, about -1 to 1."""
+        return self.texture[0]
+
+    @property
+    def mix(self) -> Floats:
+        """(H, W) second texture channel in [0, 1]."""
+        return self.texture[1]
+
+    @cached_property
+    def stain(self) -> Floats:
+        """(H, W) large-scale variation, about -1 to 1."""
+        u, v = self.u / _MACRO_M, self.v / _MACRO_M
+        return textures.sample(textures.TILE_IDS["clouds"], u, v)[0]
+
+    @cached_property
+    def lit(self) -> Floats:
+        """(H, W) share of the sun that reaches the surface, in [0, 1]."""
+        column = self.position[0] / SHADOW_CELL_M - 0.5
+        line = (self.position[1] + WIDTH_M / 2) / SHADOW_CELL_M - 0.5
+        found = cv2.remap(
+            self.shadows,
+            column,
+            line,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=255,
+        )
+        return np.where(self.ground, found * np.float32(1 / 255), np.float32(1))
 
     @property
     def label(self) -> NDArray[np.uint8]:
@@ -80,14 +127,14 @@ class Resolver:
         solid: what was drawn; its row GROUND is the ground of ``stage``.
         position: (3,) of the camera, metres.
         stage: ground map.
-        shade: (rows, columns) uint8 sunlight on the ground, see :class:`Stage`.
+        shadows: (rows, columns) uint8 sunlight on the ground, see :class:`Stage`.
     """
 
     def __init__(
-        self, solid: Solid, position: Floats, stage: Stage, shade: NDArray[np.uint8]
+        self, solid: Solid, position: Floats, stage: Stage, shadows: NDArray[np.uint8]
     ) -> None:
         coat = solid.coat
-        self._stage, self._shade = stage, shade
+        self._stage, self._shadows = stage, shadows
         self._polygons = solid.polygons
         # Columns of the coat, with the sky in front: row 0 of everything is zero.
         self._material = _column(coat.material.astype(np.intp))
@@ -127,19 +174,9 @@ class Resolver:
             _glaze(
                 windows, material, power, tint, self._facade.take(row.ravel()[windows], 1), u, v
             )
-        frequency = 1 / TABLE.period_m.take(material)
-        footprint = depth / (view.camera.focal_px * np.sqrt(np.maximum(facing, np.float32(0.08))))
-        texture, mix = textures.sample(
-            textures.MATERIAL_TILE.take(material),
-            u * frequency,
-            v * frequency,
-            footprint * frequency,
-        )
-        stain, _ = textures.sample(textures.TILE_IDS["clouds"], u / _MACRO_M, v / _MACRO_M)
-        lit = np.where(ground, _sunlight(position, self._shade), np.float32(1))
         return Surface(
             view, sky, np.where(sky, np.float32(np.inf), depth), ray, position, normal, facing,
-            material, tint, self._heat.take(row), power, texture, mix, stain, lit,
+            material, tint, self._heat.take(row), power, u, v, ground, self._shadows,
         )  # fmt: skip
 
     def _normals(self, row: NDArray[np.intp], offset: Floats) -> Floats:
@@ -199,16 +236,6 @@ def _ground_material(position: Floats, stage: Stage) -> NDArray[np.uint8]:
     return np.asarray(
         cv2.remap(stage.ground, column, line, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
     )
-
-
-def _sunlight(position: Floats, shade: NDArray[np.uint8]) -> Floats:
-    """(H, W) share of the sun that the shadow map lets through at each position."""
-    column = position[0] / SHADOW_CELL_M - 0.5
-    line = (position[1] + WIDTH_M / 2) / SHADOW_CELL_M - 0.5
-    found = cv2.remap(
-        shade, column, line, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=255
-    )
-    return np.asarray(found * np.float32(1 / 255))
 
 
 _GLASS, _FRAME = MATERIAL_IDS["window"], MATERIAL_IDS["frame"]

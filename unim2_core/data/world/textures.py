@@ -132,8 +132,8 @@ def _panels(rng: np.random.Generator) -> Tile:
 
 def _cloth(rng: np.random.Generator) -> Tile:
     v, u = np.mgrid[0:SIZE, 0:SIZE] * (2 * np.pi / SIZE)
-    folds = _noise(rng, 4, 16, 3.0)
-    return folds, _ramp((np.sin(20 * v) + 0.5 * np.sin(10 * u)).astype(np.float32), 0.6, 1.0)
+    weave = np.sin(24 * v) * np.sin(24 * u) + 0.6 * _noise(rng, 3, 10)
+    return _noise(rng, 4, 16, 3.0), _ramp(weave.astype(np.float32), 0.2, 0.9)
 
 
 def _ripples(rng: np.random.Generator) -> Tile:

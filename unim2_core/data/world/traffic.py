@@ -9,6 +9,7 @@ import numpy as np
 
 from unim2_core.data.world import objects
 from unim2_core.data.world.environment import Environment
+from unim2_core.data.world.people import Pedestrian
 from unim2_core.data.world.solids import Solid
 from unim2_core.data.world.street import LANE_MIDDLE_M, SIDEWALK_M, Street, Trajectory
 
@@ -34,7 +35,7 @@ class _Vehicle:
 
 @dataclass(frozen=True, eq=False)
 class _Walker:
-    person: objects.Pedestrian
+    person: Pedestrian
     start_m: float
     speed_mps: float
     side: int
@@ -82,7 +83,7 @@ class Traffic:
             side = int(rng.choice((1, -1)))
             self._walkers.append(
                 _Walker(
-                    objects.Pedestrian(rng, environment.air_k),
+                    Pedestrian(rng, environment.air_k),
                     x + rng.uniform(0, 4),
                     float(rng.choice((1, -1)) * rng.uniform(0.9, 1.6)),
                     side,
@@ -127,7 +128,7 @@ class Traffic:
             if rng.random() < 0.35:
                 continue
             x = (index + rng.uniform(0.2, 0.8)) * pitch
-            person = objects.Pedestrian(rng, self._environment.air_k)
+            person = Pedestrian(rng, self._environment.air_k)
             side = int(rng.choice((1, -1)))
             reach = self._street.kerb(side) + 1.0
             remaining_s = (x - ego) / self._trajectory.speed_mps
