@@ -14,6 +14,8 @@ Floats = NDArray[np.float32]
 
 ITERATIONS = 100
 ATTEMPTS = 4
+SMALLEST_DEVIATION = 0.02
+"""Of a feature, as a share of the largest of its modality, that is still scaled to one."""
 SURE_PERCENTILE = 90
 """The margin that this share of the pixels stays under is shown as full confidence."""
 
@@ -64,7 +66,9 @@ def fit_clusters(tokens: Floats, presence: Floats, clusters: int, seed: int) -> 
     mean = tokens.sum(0) / seen  # (M, D); absent rows are zero
     centred = (tokens - mean) * presence[..., None]
     deviation = np.sqrt((centred**2).sum(0) / seen)  # (M, D)
-    scale = 1.0 / np.maximum(deviation, 1e-3 * deviation.max(axis=1, keepdims=True) + 1e-12)
+    # What hardly varies must not be blown up to the weight of what does: it is noise.
+    floor = SMALLEST_DEVIATION * deviation.max(axis=1, keepdims=True) + 1e-12
+    scale = 1.0 / np.maximum(deviation, floor)
     unit = centred * scale
     unit /= np.linalg.norm(unit, axis=2, keepdims=True).clip(1e-8)
     flat = unit.reshape(count, modalities * width)
