@@ -68,7 +68,8 @@ class Surface:
         """The two texture channels, (H, W) each: about -1 to 1, and [0, 1]."""
         frequency: Floats = np.reciprocal(TABLE.period_m.take(self.material))
         slant = self.view.camera.focal_px * np.sqrt(np.maximum(self.facing, np.float32(0.08)))
-        footprint = np.where(self.sky, np.float32(1), self.depth_m) / slant
+        distance = np.where(self.sky, np.float32(1), self.depth_m)
+        footprint: Floats = np.divide(distance, slant, dtype=np.float32)
         return textures.sample(
             textures.MATERIAL_TILE.take(self.material),
             self.u * frequency,
