@@ -27,6 +27,8 @@ IN_DOUBT = 0.3
 GAIN = 0.3
 """Weight of a stamp against the beat. Less would average more jitter away, but an error of the
 period adds up: it moves the beat by (1 - GAIN) / GAIN times as much."""
+EARLY = 0.4
+"""Periods before its time at which a stamp is not put on the beat: there may be a faster one."""
 GAP = 8
 """Periods of silence after which the beat is taken up anew: its phase is no longer known."""
 ROUGH = 0.22
@@ -79,7 +81,7 @@ class Cadence:
     @property
     def regular(self) -> bool:
         """Whether there is a beat, so that ``due_ns`` says more than the stamp."""
-        return bool(self._beat) and self._roughness < ROUGH
+        return len(self._beat) > 2 and self._roughness < ROUGH
 
     def slower_than(self, other: Cadence) -> bool:
         """Whether this stream's period is certainly longer; the fewer intervals, the stricter."""
@@ -156,7 +158,7 @@ class Cadence:
             self._begin(tick)
             return
         count, offset = _nearest_beat(beats)
-        if not self.regular or offset < -0.75:
+        if self._roughness >= ROUGH or offset < -0.75:
             # Well before anything was due: this is another beat, or none.
             self._roughness += FORGET * (min(abs(offset), 0.5) - self._roughness)
             self._begin(tick)
@@ -195,7 +197,7 @@ class Cadence:
         self._beat.append((tick.stamp_ns, self._beat[-1][1] + count))
         self._roughness += FORGET * (abs(offset) - self._roughness)
         self._due_ns += round((count + gain * offset) * self.period_ns)
-        tick.due_ns = self._due_ns
+        tick.due_ns = self._due_ns if offset > -EARLY else tick.stamp_ns
 
 
 def _nearest_beat(beats: float) -> tuple[int, float]:

@@ -224,7 +224,7 @@ class StreamQueue(Generic[T]):
         nearest = min(range(len(gaps)), key=lambda at: abs(gaps[at]))
         periods = [it.period_ns for it in (cadence, self.cadence) if it.period_ns]
         clear_ns = min(periods) / 4 if periods else 0.0
-        if 0 <= gaps[nearest] <= CLOSE_NS or abs(gaps[nearest]) <= clear_ns and gaps[-1] >= 0:
+        if 0 <= gaps[nearest] <= CLOSE_NS or (abs(gaps[nearest]) <= clear_ns and gaps[-1] >= 0):
             return self._in_age(reference, free[nearest], final=True)
         references = [reference.stamp_ns]
         if following is not None:
