@@ -16,7 +16,7 @@ from unim2_core.data.drive_writer import START_NS, schedule
 from unim2_core.data.synthetic import DriveConfig, default_rig, render, write_drive
 from unim2_core.data.world.mounts import MOUNTS
 from unim2_core.data.world.render_process import RenderPool
-from unim2_core.errors import BagError
+from unim2_core.errors import BagError, Unim2Error
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.intake import Intake
 from unim2_core.sensing.rig import Rig
@@ -247,7 +247,7 @@ def test_a_rendering_process_that_dies_is_reported():
         for process in pool._processes:
             process.kill()
             process.wait()
-        with pytest.raises(RuntimeError, match="rendering process ended"):
+        with pytest.raises(Unim2Error, match="ended before its time"):
             list(pool.render([(CONFIG, 0.1, "rgb")]))
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from unim2_core.data.synthetic import CLASSES, DriveConfig, default_rig, render
+from unim2_core.data.synthetic import CLASSES, WORLD_VERSION, DriveConfig, default_rig, render
 from unim2_core.data.world.mounts import MOUNTS, relative_pose
 from unim2_core.data.world.rendering import world_of
 from unim2_core.data.world.scene import World
@@ -74,6 +74,12 @@ def test_images_labels_and_depth_belong_together(sensor, condition):
     np.testing.assert_array_equal(np.isinf(depth_m), label == ID["sky"])
     assert depth_m.min() > 0.2
     assert image.std() > 0
+
+
+def test_the_reference_has_exactly_the_size_asked_for():
+    odd = config(width=161, height=97)
+    assert render(odd, 0.0, "rgb").image.shape == (97, 161, 3)
+    assert all(n % 2 == 0 for n in render(odd, 0.0, "polarization").image.shape)
 
 
 def test_cameras_differ():
@@ -284,6 +290,31 @@ def test_a_class_that_does_show_would_be_found():
     counts = np.zeros((benchmark.LEVELS, len(CLASSES)), int)
     counts[np.arange(len(CLASSES)) * 10, np.arange(len(CLASSES))] = 5
     np.testing.assert_array_equal(benchmark.threshold_iou(counts, counts), 1.0)
+
+
+FROZEN_PIXELS = [5436, 616, 2484, 60, 1130, 3746, 1377, 682, 104, 295, 861, 2409]
+FROZEN_MEANS = {
+    "day": {"rgb": 123.29, "depth": 5186.06, "thermal": 29527.27, "nir": 104.66,
+            "polarization": 77.79},
+    "night": {"rgb": 91.94, "depth": 5186.06, "thermal": 28473.19, "nir": 109.58,
+              "polarization": 42.48},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("condition", FROZEN_MEANS)
+def test_the_world_is_frozen(condition):
+    """Whoever changes what a seed looks like raises WORLD_VERSION and these numbers.
+
+    Figures of methods are compared on this world. The tolerances leave room for rounding on
+    other processors and library versions (NumPy 1.26 with OpenCV 4.9 gives the same labels, and
+    other values in one pixel of a thousand), not for changes.
+    """
+    assert WORLD_VERSION == 1
+    drive = config(seed=7, condition=condition)
+    counts = np.bincount(render(drive, 2.0, "rgb").label.ravel(), minlength=len(CLASSES))
+    np.testing.assert_allclose(counts, FROZEN_PIXELS, atol=8)
+    for sensor, mean in FROZEN_MEANS[condition].items():
+        assert render(drive, 2.0, sensor).image.mean() == pytest.approx(mean, rel=2e-3), sensor
 
 
 def load_benchmark():

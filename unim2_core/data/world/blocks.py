@@ -63,14 +63,15 @@ class BlockBuilder:
 
     def build(self) -> Block:
         """The finished block."""
+        # What lies along the street, and how far from the sidewalk people stand there.
+        kinds = ((self._city, 0.0), (self._suburb, 4.0), (self._park, 4.0), (self._canal, 0.0))
         for side in (1, -1):
-            kinds = ("city", "suburb", "park", "canal")
-            kind = kinds[self._rng.choice(4, p=(0.33, 0.25, 0.2, 0.22))]
+            roadside, reach = kinds[self._rng.choice(4, p=(0.33, 0.25, 0.2, 0.22))]
             self._road_and_sidewalk(side)
-            getattr(self, f"_{kind}")(side)
+            roadside(side)
             self._parked_cars(side)
             self._furniture(side)
-            self._bystanders(side, reach=0.0 if kind in ("city", "canal") else 4.0)
+            self._bystanders(side, reach)
         self._markings()
         self._puddles()
         return Block(self._ground, tuple(self._items))

@@ -76,10 +76,11 @@ class DriveConfig:
     def camera(self, sensor: str) -> Camera:
         """Size and intrinsics of one camera."""
         mount = MOUNTS[sensor]
-        share = (1.0, 1.0) if self.uniform_size else mount.size
+        if sensor == REFERENCE or self.uniform_size:
+            return Camera.of_view(self.width, self.height, mount.hfov_deg)
         # Even, so that polarizer mosaics are whole.
         width, height = (
             max(2 * round(full * part / 2), 16)
-            for full, part in zip((self.width, self.height), share, strict=True)
+            for full, part in zip((self.width, self.height), mount.size, strict=True)
         )
         return Camera.of_view(width, height, mount.hfov_deg)

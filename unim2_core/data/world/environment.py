@@ -53,6 +53,7 @@ class Environment:
         fog_per_m: extinction of visible light, 1/m.
         glare: strength of veiling glare in [0, 1].
         air_k: temperature of the air, kelvin.
+        zero_k: error of the thermal camera's zero, kelvin.
         sky_drop_k: how much colder than the air the sky overhead looks in the infrared.
         heat_share: how much of the sun's heating is left (clouds).
         wet: share of the street with puddles, in [0, 1].
@@ -67,6 +68,7 @@ class Environment:
     fog_per_m: float
     glare: float
     air_k: float
+    zero_k: float
     sky_drop_k: float
     heat_share: float
     wet: float
@@ -96,6 +98,7 @@ class Environment:
             fog_per_m=fog * 0.11,
             glare=glare,
             air_k=float(air),
+            zero_k=float(rng.normal(0, 0.6)),
             sky_drop_k=float(5.0 + 24.0 * clear + rng.uniform(-2, 2)) * (1 - 0.8 * fog),
             heat_share=0.15 + 0.85 * clear,
             wet=float(rng.uniform(0.3, 1.0)),

@@ -16,8 +16,8 @@ Floats = NDArray[np.float32]
 
 NOISE_K = 0.07
 COLUMN_NOISE_K = 0.06
-DRIFT_K = 0.6
-"""How far the detector's zero wanders between two shutter corrections."""
+EDGE_K = 0.3
+"""How much too cold the middle of each edge looks; the corners twice that."""
 
 
 def thermal_image(
@@ -29,8 +29,8 @@ def thermal_image(
     apparent += rng.standard_normal(apparent.shape, np.float32) * np.float32(NOISE_K)
     apparent += rng.standard_normal((1, width), np.float32) * np.float32(COLUMN_NOISE_K)
     x, y = np.linspace(-1, 1, width), np.linspace(-1, 1, height)[:, None]
-    drift = rng.normal(0, DRIFT_K) - 0.3 * (x * x + y * y)
-    return np.rint((apparent + drift) * 100).astype(np.uint16)
+    apparent += (environment.zero_k - EDGE_K * (x * x + y * y)).astype(np.float32)
+    return np.asarray(np.rint(apparent * 100).astype(np.uint16))
 
 
 def apparent_temperature(sight: Sight, environment: Environment) -> Floats:

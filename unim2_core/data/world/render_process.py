@@ -20,6 +20,7 @@ from typing import IO
 
 from unim2_core.data.world.config import DriveConfig
 from unim2_core.data.world.rendering import Rendering, render
+from unim2_core.errors import Unim2Error
 
 Task = tuple[DriveConfig, float, str]
 """Arguments of :func:`render`."""
@@ -68,7 +69,7 @@ class RenderPool:
         """Render ``tasks``, a few ahead of the one that is asked for.
 
         Raises:
-            RuntimeError: a process ended or failed; what it said is on stderr.
+            Unim2Error: a process ended or failed; what it said is on stderr.
         """
         pending: deque[Future[Rendering]] = deque()
         for task in tasks:
@@ -95,7 +96,12 @@ def _ask(process: subprocess.Popen[bytes], task: Task) -> Rendering:
         process.stdin.flush()
         answer = pickle.load(process.stdout)
     except (OSError, EOFError, pickle.UnpicklingError) as error:
-        raise RuntimeError(f"a rendering process ended with {process.poll()}") from error
+        raise Unim2Error(
+            "a process that renders ended before its time",
+            expected="an image from it",
+            found=f"exit status {process.wait()}",
+            remedy="look above for what it said; if the memory was full, use fewer workers",
+        ) from error
     return Rendering(*answer)
 
 

@@ -23,6 +23,10 @@ from unim2_core.data.world.traffic import Traffic
 WORLD_VERSION = 1
 """Raised by every change that alters what a seed looks like; figures measured on one version do
 not compare with those of another."""
+BAND_ROWS = 64
+"""Rows that are shaded at once, see :class:`Resolver`."""
+HEADLIGHT = np.array([0.996, 0.0, -0.087])
+"""Direction of the headlights in base_link: ahead, five degrees down."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +42,6 @@ class Sight:
     surface: Surface
     lamps: NDArray[np.float32]
     beam: NDArray[np.float32]
-
-
-BAND_ROWS = 64
-HEADLIGHT = np.array([0.996, 0.0, -0.087])
-"""Direction of the headlights in base_link: ahead, five degrees down."""
 
 
 @dataclass(frozen=True, eq=False)
