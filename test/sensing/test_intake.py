@@ -108,9 +108,13 @@ def test_four_topics_are_grouped_to_one_frame() -> None:
     for angle, topic in topics.items():
         image = np.full((4, 6), pixels[angle], np.uint8)
         assert intake.add(topic, image_message(image, "mono8", START_NS, "p"), START_NS) == []
-    [matched] = intake.add("/rgb/image", _rgb(0), START_NS + 1)  # the others are not waited for
+    intake.add(topics["0"], image_message(image, "mono8", START_NS + PERIOD_NS, "p"), START_NS)
+    intake.add("/rgb/image", _rgb(0), START_NS + 1)
+    [matched] = intake.flush()
     frame = intake.decode(matched).frames["polarization"]
     s0, dolp, aolp = frame.data[0, 0]
     assert s0 == pytest.approx(150 / 255, abs=1e-3)
     assert dolp == pytest.approx(100 / 300, abs=1e-3)
+    intake.reset()
+    assert intake.counters["polarization/part 0 reset"] == 1
     assert min(aolp, np.pi - aolp) == pytest.approx(0, abs=1e-3)

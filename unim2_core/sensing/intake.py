@@ -70,8 +70,9 @@ class Intake:
     def counters(self) -> dict[str, int]:
         """Everything that was emitted or dropped since the start, by reason."""
         counts = Counter(self._synchronizer.counters)
-        for grouper in self._groupers.values():
-            counts.update(grouper.counters)
+        for name, grouper in self._groupers.items():
+            for reason, count in grouper.counters.items():
+                counts[f"{name}/part {reason}"] += count
         counts.update(self.dropped)
         return dict(counts)
 
