@@ -40,17 +40,22 @@ def _noise(rng: np.random.Generator, low: float, high: float, stretch: float = 1
 def _cells(rng: np.random.Generator, count: int) -> tuple[Floats, Floats]:
     """Periodic Worley cells: gap to the second nearest seed (texels) and a value per cell."""
     seeds = rng.uniform(0, SIZE, (count, 2)).astype(np.float32)
-    axis = np.arange(SIZE, dtype=np.float32)
     first = np.full((SIZE, SIZE), np.inf, np.float32)
-    second = first.copy()
-    value = np.zeros((SIZE, SIZE), np.float32)
+    second, value = first.copy(), np.zeros_like(first)
+    # A seed further away than four mean distances is neither first nor second.
+    reach = min(round(4 * SIZE / np.sqrt(count)), SIZE // 2)
+    around = np.arange(-reach, reach, dtype=np.float32)
     for seed, shade in zip(seeds, rng.uniform(-1, 1, count), strict=True):
-        dx, dy = (np.abs((axis - s + SIZE / 2) % SIZE - SIZE / 2) for s in seed)
+        texels = np.floor(seed)[:, None] + around  # (2, N) columns and rows
+        dx, dy = np.abs(texels - seed[:, None])
         distance = np.hypot(dx[None, :], dy[:, None])
-        nearer = distance < first
-        second = np.where(nearer, first, np.minimum(second, distance))
-        first = np.where(nearer, distance, first)
-        value[nearer] = shade
+        column, row = np.mod(texels, SIZE).astype(int)
+        window = np.ix_(row, column)
+        near, far = first[window], second[window]
+        nearer = distance < near
+        second[window] = np.where(nearer, near, np.minimum(far, distance))
+        first[window] = np.where(nearer, distance, near)
+        value[window] = np.where(nearer, shade, value[window])
     return second - first, value
 
 
