@@ -176,12 +176,14 @@ def default_rig(config: DriveConfig) -> Rig:
     """The rig of the drive: topics, decoding, ages and the true extrinsics of its cameras."""
     sensors = {}
     for name in config.sensors:
+        mount = MOUNTS[name]
+        period = 1 / (mount.rate_share * config.rate_hz)
         rotation, translation = relative_pose(name)
         sensors[name] = Sensor(
             topic=f"/{name}/image",
             required=name == REFERENCE,
-            # A camera at half the rate may be half of its own period away, and a little more.
-            max_age_s=round(0.75 / (MOUNTS[name].rate_share * config.rate_hz), 4),
+            # Every image of a slower camera serves until its next one.
+            max_age_s=round((1.25 if mount.rate_share < 1 else 0.75) * period, 4),
             thermal=ThermalDecode(conversion="centikelvin"),
             extrinsics=None
             if name == REFERENCE
