@@ -38,9 +38,15 @@ def ros(args: list[str] | None = None) -> Iterator[None]:
 
 
 def spin(node: Node) -> None:
-    """Run a node's callbacks until the process is interrupted."""
+    """Run a node's callbacks until the process is interrupted.
+
+    A terminal and ``ros2 launch`` both send SIGINT: the second one must not cut short what the
+    first has begun. SIGTERM ends the process at once from then on.
+    """
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
         while True:
             executor.spin_once(timeout_sec=POLL_S)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

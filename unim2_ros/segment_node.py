@@ -33,6 +33,10 @@ from unim2_ros.parameters import declare
 from unim2_ros.status import SegmentationStatus, status_message
 from unim2_ros.worker import LatestWorker
 
+TICK_S = 0.005
+"""How late a passed deadline may be noticed."""
+KEPT = ("sets", "resets", "published")
+"""Counts that are no drops."""
 REPORT_PERIOD_S = 1.0
 LOG_PERIOD_S = 5.0
 LAST_REPORT_S = 0.5
@@ -70,7 +74,7 @@ class SegmentNode(Node):
             self.create_subscription(
                 CameraInfo, topic, partial(self._calibrated, topic), qos_profile_sensor_data
             )
-        self.create_timer(max(rig.deadline_s / 2, 0.005), self._tick)
+        self.create_timer(TICK_S, self._tick)
         self.create_timer(REPORT_PERIOD_S, self._report)
         self.get_logger().info(
             f"{bundle.manifest.summary}; version {bundle.version}, "
@@ -162,9 +166,11 @@ class SegmentNode(Node):
                 output.publish(image_message(*picture(), header))
         if self._status and self._status.get_subscription_count():
             now, engine = self.get_clock().now(), self._pipeline.engine
-            bundle, drops = self._pipeline.bundle, self.counters()
+            drops = {key: count for key, count in self.counters().items() if key not in KEPT}
             self._status.publish(
-                status_message(header, now, frames, result, bundle, engine.backend, drops)
+                status_message(
+                    header, now, frames, result, self._pipeline.bundle, engine.backend, drops
+                )
             )
 
     def _overlay(self, frames: FrameSet, result: Segmentation):
