@@ -8,7 +8,7 @@ network, and the table says so; neither labels nor images are needed, the input 
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Iterator
@@ -69,10 +69,13 @@ def rows(name: str) -> Iterator[tuple[str, ...]]:
 
 def main() -> None:
     """Print the table for the networks named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("backbones", nargs="*", default=["dinov3_vits16", "texture"])
+    names = parser.parse_args().backbones
     table = Table("backbone", box=None)
     for column in ("MB", "export s", "size", "batch", "max abs error", "max relative error"):
         table.add_column(column, justify="right")
-    for name in sys.argv[1:] or ["dinov3_vits16", "texture"]:
+    for name in names:
         for row in rows(name):
             table.add_row(*row)
     Console(width=110).print(table)

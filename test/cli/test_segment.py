@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,31 @@ def test_a_damaged_bag_ends_with_status_1_and_what_could_be_read(
     assert "is damaged" in result.output
     with BagReader(out) as reader:
         assert reader.topics["/segment/segmentation"].count > 0
+
+
+def test_streams_without_overlap_are_named(model_path: Path, tmp_path: Path) -> None:
+    write_bag(tmp_path / "drive", 4, thermal_delay_ns=60_000_000_000)
+    arguments = ["segment", str(tmp_path / "drive"), "--model", str(model_path)]
+    result = runner.invoke(app, [*arguments, "--out", str(tmp_path / "out.mcap")])
+    assert result.exit_code == 0, result.output
+    assert "thermal was in no set" in result.output
+
+
+def test_a_robot_segments_without_torch(model_path: Path, tmp_path: Path) -> None:
+    write_bag(tmp_path / "drive", 2)
+    arguments = ["segment", str(tmp_path / "drive"), "--model", str(model_path)]
+    code = (
+        "import sys; sys.modules.update(torch=None, onnx=None, onnxscript=None, rclpy=None)\n"
+        "from unim2_core.cli.main import run; run()"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--out", str(tmp_path / "out.mcap")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "2 images segmented" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -78,3 +78,25 @@ def test_a_model_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert Bundle(out).version == version
     assert _train(tmp_path / "drive", out, "--seed", "5", "--overwrite").exit_code == 0
     assert Bundle(out).version != version
+
+
+@pytest.mark.slow
+def test_weights_of_dinov3_make_a_model_that_segments(tmp_path: Path) -> None:
+    import torch
+
+    from unim2_core.model.backbone import BACKBONES, DinoV3
+
+    torch.manual_seed(0)
+    weights = tmp_path / "from_the_hub.pth"
+    torch.save(DinoV3(BACKBONES["dinov3_vits16"]).state_dict(), weights)
+    write_bag(tmp_path / "drive", 3)
+    model, out = tmp_path / "vit.unim2", tmp_path / "out.mcap"
+    result = _train(tmp_path / "drive", model, "--backbone", str(weights), "--size", "64x96")
+    assert result.exit_code == 0, result.output
+    assert "baseline" not in result.output
+    backbone = Bundle(model).manifest.backbone
+    assert (backbone.name, backbone.patch_size, backbone.embed_dim) == ("dinov3_vits16", 16, 384)
+    arguments = ["segment", str(tmp_path / "drive"), "--model", str(model), "--out", str(out)]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "3 images segmented" in result.output

@@ -9,7 +9,7 @@ from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 from scenes import HEIGHT, PERIOD_NS, START_NS, WIDTH, rgb_image, write_bag
 
-from unim2_core.errors import BagError, RigError
+from unim2_core.errors import BagError, DecodeError, RigError
 from unim2_core.inference.bag_segmenter import BagSegmenter, SegmentReport
 from unim2_core.inference.earlier_run import OUTPUTS
 from unim2_core.inference.pipeline import Pipeline
@@ -159,6 +159,28 @@ def test_images_without_stamps_name_the_way_out(pipeline: Pipeline, tmp_path: Pa
     with pytest.raises(RigError, match=r"3 images with stamp zero.*\n.*stamp: arrival"):
         _segment(pipeline, tmp_path / "drive", tmp_path / "out.mcap")
     assert not (tmp_path / "out.mcap").exists()
+
+
+def test_reference_images_that_cannot_be_decoded_are_counted(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    def write(path: Path, broken: set[int]) -> None:
+        with BagWriter(path) as writer:
+            for index in range(4):
+                stamp = START_NS + index * PERIOD_NS
+                message = image_message(rgb_image(index), "rgb8", stamp, "c")
+                if index in broken:
+                    message.encoding = "rgb9"
+                writer.write("/rgb/image", message, stamp)
+
+    write(tmp_path / "some", {1})
+    report = _segment(pipeline, tmp_path / "some", tmp_path / "out.mcap")
+    assert report.frames == 3
+    assert list(report.undecodable.values()) == [1]
+    write(tmp_path / "all", {0, 1, 2, 3})
+    with pytest.raises(DecodeError, match="rgb9"):
+        _segment(pipeline, tmp_path / "all", tmp_path / "none.mcap")
+    assert not (tmp_path / "none.mcap").exists()
 
 
 def test_an_output_is_never_overwritten(pipeline: Pipeline, tmp_path: Path) -> None:

@@ -106,6 +106,13 @@ def print_report(report: SegmentReport) -> None:
             name, f"{report.used[name]} ({share:.0f} %)", ", ".join(reasons.get(name, ()))
         )
     console.print(table)
+    for name in sorted(set(reasons) - set(report.used)):
+        warn(f"{name} was in no set: {', '.join(reasons[name])}; see unim2 info for its overlap")
+    for what, count in report.undecodable.items():
+        warn(f"{count} reference images were left out: {what}")
+    drops = [f"{key} {count}" for key, count in report.counters.items() if key != "sets"]
+    if drops:
+        console.print(f"messages that were not used: {', '.join(drops)}")
     table = Table("stage", *(f"{percent} ms" for percent in PERCENTILES))
     for stage, figures in report.summary()["latency_ms"].items():
         table.add_row(stage, *(f"{figures[percent]:.2f}" for percent in PERCENTILES))

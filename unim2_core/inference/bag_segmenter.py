@@ -38,6 +38,7 @@ class SegmentReport:
         resumed: of these, how many were taken over from an interrupted run.
         used: modality -> in how many of them it took part.
         missing: ``modality: reason`` -> how often.
+        undecodable: why a reference image could not be decoded -> how often.
         counters: everything that the intake counted.
         latency_ms: stage -> one value per computed frame.
         stopped: why the bag could not be read to its end, else None.
@@ -47,6 +48,7 @@ class SegmentReport:
     resumed: int = 0
     used: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
+    undecodable: Counter[str] = field(default_factory=Counter)
     counters: dict[str, int] = field(default_factory=dict)
     latency_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     stopped: str | None = None
@@ -58,6 +60,7 @@ class SegmentReport:
             "resumed": self.resumed,
             "used": dict(self.used),
             "missing": dict(self.missing),
+            "undecodable": dict(self.undecodable),
             "counters": self.counters,
             "latency_ms": {
                 stage: {
@@ -111,8 +114,15 @@ class BagSegmenter:
         run = f"{self._pipeline.bundle.version} {self._rig.dump()} {sorted(reader.topics)}"
         with EarlierRun(out, run) as earlier, BagWriter(out) as writer:
             earlier.claim()
+            first_error: DecodeError | None = None
             for matched, log_ns in self._matched(reader, intake, writer, progress):
-                self._segment(matched, log_ns, intake, earlier, writer, report, watch)
+                try:
+                    self._segment(matched, log_ns, intake, earlier, writer, report, watch)
+                except DecodeError as error:  # the other images of the bag may be whole
+                    report.undecodable[error.what] += 1
+                    first_error = first_error or error
+            if first_error and not report.frames:
+                raise first_error
             check_stamps(intake, report.frames)
         report.counters = {key: count for key, count in intake.counters.items() if count}
         report.stopped = reader.stopped
@@ -145,10 +155,7 @@ class BagSegmenter:
         watch: Watch | None,
     ) -> None:
         start = time.perf_counter()
-        try:
-            frames = intake.decode(matched)
-        except DecodeError:
-            return  # the intake counted it; the other images of the bag may be whole
+        frames = intake.decode(matched)
         decoded = time.perf_counter()
         header = next(iter(matched.members[frames.reference].payload.values())).header
         outputs = earlier.outputs(stamp_ns(header))
