@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'unim2[train]'")
 
 from unim2_core.errors import ModelError
 from unim2_core.evaluation import parity_backbone

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-import torch
 from numpy.typing import NDArray
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'unim2[train]'")
+
+import onnx
 from torch import nn
 
 from unim2_core.errors import ModelError

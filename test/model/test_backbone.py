@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'unim2[train]'")
+
 from safetensors.torch import save_model
 
 from unim2_core.errors import ModelError

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'unim2[train]'")
+
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

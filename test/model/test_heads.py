@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from unim2_core.model.heads import ClusterHead  # noqa: E402
+from unim2_core.model.heads import ClusterHead
 
 
 def _inputs(modalities: int, clusters: int, seed: int) -> dict[str, np.ndarray]:

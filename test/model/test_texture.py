@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from unim2_core.model.texture import OPPONENT, ORIENTATIONS, TextureFeatures  # noqa: E402
+from unim2_core.model.texture import OPPONENT, ORIENTATIONS, TextureFeatures
 
 
 @pytest.fixture

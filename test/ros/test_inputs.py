@@ -8,11 +8,11 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'unim2[ros]'")
 
-from rclpy.node import Node  # noqa: E402
-from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 
-from unim2_ros.inputs import ImageInput  # noqa: E402
+from unim2_ros.inputs import ImageInput
 
 pytestmark = pytest.mark.ros
 WAIT_S = 10.0
