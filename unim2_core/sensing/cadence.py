@@ -16,6 +16,8 @@ WINDOW = 32
 """Intervals that are remembered: a second at 30 Hz."""
 KNOWN = 6
 """Intervals after which the period is trusted and there can be a beat."""
+CHECK = 8
+"""Stamps after which the period is put to the test, once there are as many as are remembered."""
 COUNTED = 16
 """Stamps on the beat after which it tells the period better than the intervals one by one."""
 SKIP_COST = 0.1
@@ -70,6 +72,7 @@ class Cadence:
         self._sorted: list[int] = []
         self._beat: deque[tuple[int, int]] = deque(maxlen=WINDOW)  # (stamp, beats counted)
         self._due_ns = 0
+        self._unchecked = 0
         self._open: Tick | None = None
         self._roughness = 0.0
 
@@ -122,18 +125,29 @@ class Cadence:
         insort(self._sorted, interval_ns)
         count = len(self._sorted)
         self.shortest_ns = self._sorted[bisect_left(self._sorted, self._sorted[count // 2] // 4)]
-        least = inf
         if len(self._beat) >= COUNTED:
             (first_ns, first), (last_ns, last) = self._beat[0], self._beat[-1]
             self.period_ns = (last_ns - first_ns) / (last - first)
-            least, _ = self._fit(self.period_ns)
-        for guess_ns in (sum(self._intervals) / count, self._sorted[count // 4]):
+        self._unchecked += 1
+        if count < WINDOW or self._unchecked >= CHECK:
+            self._unchecked = 0
+            self._check()
+
+    def _check(self) -> None:
+        """Let another period take over where the intervals fit that clearly better."""
+        counted = len(self._beat) >= COUNTED
+        least = self._fit(self.period_ns)[0] if counted else inf
+        usual_ns = sum(self._intervals) / len(self._intervals)
+        for guess_ns in (usual_ns, self._sorted[len(self._sorted) // 4]):
             if least < PREFERENCE:
                 break
             _, period_ns = self._fit(guess_ns)
             misfit, _ = self._fit(period_ns)
             if misfit < least - PREFERENCE:
                 self.period_ns, least = period_ns, misfit
+                if counted:
+                    self._beat.clear()  # it was miscounted
+                    self._open = None
 
     def _fit(self, period_ns: float) -> tuple[float, float]:
         """How badly the intervals are multiples of a period, in squared periods, and a better one.

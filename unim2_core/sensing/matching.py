@@ -250,14 +250,14 @@ class StreamQueue(Generic[T]):
 def first_match(references: list[int], stamps: list[int], period_ns: float) -> int | None:
     """Index of the first reference's partner when all are matched at the least cost.
 
-    Matching is one to one and in order. A pair costs its skew, a stamp of either list without a
-    partner half a period; not so where it lies more than half a period past the other list's end,
-    since its partner may be yet to come.
+    Matching is one to one and in order. A pair costs its skew, two stamps without a partner what
+    a pair at ``REACH_OFF_BEAT`` costs; one that lies more than half a period past the other list's
+    end costs nothing, since its partner may be yet to come.
     """
-    half_ns = period_ns / 2
 
     def alone(these: list[int], others: list[int]) -> float:
-        return sum(half_ns for stamp_ns in these if stamp_ns <= others[-1] + half_ns)
+        end_ns = others[-1] + period_ns / 2
+        return sum(REACH_OFF_BEAT / 2 * period_ns for stamp_ns in these if stamp_ns <= end_ns)
 
     def cost(first: int, start: int) -> tuple[float, int | None]:
         """Least cost of the references from one on and the stamps from one on."""
