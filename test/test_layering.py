@@ -9,8 +9,9 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from checkout import ROOT, needs_checkout
 
-ROOT = Path(__file__).parents[1]
+pytestmark = needs_checkout
 CORE = ROOT / "unim2_core"
 MAX_LINES = 400
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from catkin_pkg.changelog import get_changelog_from_path
 from catkin_pkg.package import InvalidPackage, Package, parse_package, parse_package_string
+from checkout import ROOT, needs_checkout
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from unim2_core import __version__
@@ -19,7 +20,7 @@ from unim2_core.errors import Unim2Error
 from unim2_core.sensing.rig import Rig
 from unim2_core.shares import share
 
-ROOT = Path(__file__).parents[1]
+pytestmark = needs_checkout
 NODES = sorted((ROOT / "unim2_ros").glob("*_node.py"))
 RIGS = sorted((ROOT / "config" / "rigs").glob("*.yaml"))
 FROM_PIP = {"cv2", "numpy", "pydantic", "yaml"}

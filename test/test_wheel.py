@@ -10,8 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from checkout import ROOT, needs_checkout
 
-ROOT = Path(__file__).parents[1]
+pytestmark = needs_checkout
 PROFILE = "config/dds/fastdds_shm.xml"
 FIND_PROFILE = f"from unim2_core.shares import share; print(share({PROFILE!r}))"
 

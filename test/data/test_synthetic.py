@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from checkout import ROOT, needs_checkout
 
 from unim2_core.data.synthetic import CLASSES, WORLD_VERSION, DriveConfig, default_rig, render
 from unim2_core.data.world.mounts import MOUNTS, relative_pose
@@ -268,6 +268,7 @@ def test_glare_washes_the_image_out():
     assert washed[1] > washed[0] + 0.05
 
 
+@needs_checkout
 def test_no_class_shows_in_the_value_of_one_modality():
     benchmark = load_benchmark()
     train, test = (
@@ -285,6 +286,7 @@ def test_no_class_shows_in_the_value_of_one_modality():
         assert np.nanmax(rest) < 0.5, (modality, channel)
 
 
+@needs_checkout
 def test_a_class_that_does_show_would_be_found():
     benchmark = load_benchmark()
     counts = np.zeros((benchmark.LEVELS, len(CLASSES)), int)
@@ -318,7 +320,7 @@ def test_the_world_is_frozen(condition):
 
 
 def load_benchmark():
-    path = Path(__file__).parents[2] / "benchmarks" / "synthetic.py"
+    path = ROOT / "benchmarks" / "synthetic.py"
     spec = importlib.util.spec_from_file_location("benchmark_synthetic", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
