@@ -140,6 +140,19 @@ def test_what_another_model_left_is_not_taken_over(
     assert _segment(pipeline, tmp_path / "drive", out).resumed == 0
 
 
+def test_what_another_drive_left_is_not_taken_over(pipeline: Pipeline, tmp_path: Path) -> None:
+    for name, first in (("one", 0), ("other", 1)):
+        with BagWriter(tmp_path / name) as writer:
+            for index in range(6):
+                stamp = START_NS + index * PERIOD_NS
+                message = image_message(rgb_image(first + index), "rgb8", stamp, "c")
+                writer.write("/rgb/image", message, stamp)
+    out = tmp_path / "out.mcap"
+    with pytest.raises(KeyboardInterrupt):
+        _segment(pipeline, tmp_path / "one", out, interrupt_at=5)
+    assert _segment(pipeline, tmp_path / "other", out).resumed == 0
+
+
 def test_a_damaged_bag_is_segmented_up_to_the_damage(pipeline: Pipeline, tmp_path: Path) -> None:
     stamps = write_bag(tmp_path / "drive.mcap", 200)
     content = (tmp_path / "drive.mcap").read_bytes()

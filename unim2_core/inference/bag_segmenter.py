@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -111,8 +112,7 @@ class BagSegmenter:
         """
         report = SegmentReport()
         intake = Intake(self._rig)
-        run = f"{self._pipeline.bundle.version} {self._rig.dump()} {sorted(reader.topics)}"
-        with EarlierRun(out, run) as earlier, BagWriter(out) as writer:
+        with EarlierRun(out, self._fingerprint(reader)) as earlier, BagWriter(out) as writer:
             earlier.claim()
             first_error: DecodeError | None = None
             for matched, log_ns in self._matched(reader, intake, writer, progress):
@@ -127,6 +127,14 @@ class BagSegmenter:
         report.counters = {key: count for key, count in intake.counters.items() if count}
         report.stopped = reader.stopped
         return report
+
+    def _fingerprint(self, reader: BagReader) -> str:
+        """What the outputs depend on; drives are told apart by their extent and first image."""
+        first = next(reader.messages([self._rig.reference_topic]), None)
+        image = hashlib.sha256(first.raw).hexdigest() if first else "no image"
+        counts = {name: topic.count for name, topic in sorted(reader.topics.items())}
+        drive = f"{reader.start_ns} {reader.end_ns} {counts} {image}"
+        return f"{self._pipeline.bundle.version} {self._rig.dump()} {drive}"
 
     def _matched(
         self, reader: BagReader, intake: Intake, writer: BagWriter, progress: Callable[[int], None]
