@@ -174,7 +174,7 @@ class SegmentNode(Node):
             )
 
     def _overlay(self, frames: FrameSet, result: Segmentation):
-        image = frames.frames[frames.reference].data
+        image = result.picture(frames)
         return overlay(image, result.classes, self._colors, self._settings.overlay_alpha)
 
     # --- diagnostics ------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from scenes import HEIGHT, WIDTH, frame_sets
 from unim2_core.errors import ModelError
 from unim2_core.inference.pipeline import Pipeline
 from unim2_core.model.bundle import Bundle
-from unim2_core.sensing.frames import FrameSet
+from unim2_core.sensing.calibration import Intrinsics
+from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.rig import Rig
 
 
@@ -68,3 +70,41 @@ def test_assumptions_are_said(pipeline: Pipeline) -> None:
     assert any("aligned" in text for text in pipeline.assumptions(Rig.default()))
     rig = Rig.default(("rgb",))
     assert any("no sensor thermal" in text for text in pipeline.assumptions(rig))
+
+
+def test_a_set_without_any_of_the_models_modalities_stays_unlabelled(pipeline: Pipeline) -> None:
+    frames = next(frame_sets(1))
+    nir = Frame("nir", frames.stamp_ns, np.zeros((HEIGHT, WIDTH), np.float32))
+    result = pipeline(FrameSet("nir", {"nir": nir}))
+    assert (result.classes == 255).all()
+    assert not result.confidence.any()
+
+
+def test_the_picture_of_a_reference_without_colours_is_what_the_model_saw(
+    pipeline: Pipeline,
+) -> None:
+    frames = next(frame_sets(1))
+    turned = replace(frames, reference="thermal")
+    picture = pipeline(turned).picture(turned)
+    assert (picture.shape, picture.dtype) == ((HEIGHT // 2, WIDTH // 2, 3), np.uint8)
+    assert picture[-8:, 10:20].mean() > picture[:8].mean() + 10  # warm is brighter
+    assert pipeline(frames).picture(frames) is frames.frames["rgb"].data
+
+
+def test_a_modality_without_its_calibration_is_missing(pipeline: Pipeline, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from unim2_core.inference.bundling import train_on
+    from unim2_core.learning.training_free import KMeansConfig
+
+    def with_depth(camera: Intrinsics | None) -> Iterator[FrameSet]:
+        for frames in frame_sets(3):
+            metres = np.linspace(2, 8, HEIGHT, dtype=np.float32)[:, None].repeat(WIDTH, axis=1)
+            depth = Frame("depth", frames.stamp_ns, metres, camera=camera)
+            yield FrameSet("rgb", {"rgb": frames.frames["rgb"], "depth": depth})
+
+    camera = Intrinsics(fx=80, fy=80, cx=48, cy=32, width=WIDTH, height=HEIGHT)
+    config = KMeansConfig(modalities=("rgb", "hha"), clusters=3)
+    calibrated = train_on(with_depth(camera), tmp_path / "hha.unim2", config)
+    result = Pipeline(calibrated)(next(with_depth(None)))
+    assert result.used == ("rgb",)
+    assert "camera_info" in result.missing["hha"]

@@ -86,8 +86,7 @@ class Pictures:
 
     def __call__(self, frames: FrameSet, result: Segmentation) -> None:
         """Take one frame in."""
-        image = frames.frames[frames.reference].data
-        blended = overlay(image, result.classes, self._colors)
+        blended = overlay(result.picture(frames), result.classes, self._colors)
         seen = {
             entry.name: result.encoded.images[entry.name][1]
             if entry.name in result.encoded.images

@@ -195,11 +195,10 @@ class BagSegmenter:
         log_ns: int,
         writer: BagWriter,
     ) -> None:
-        image = frames.frames[frames.reference].data
         pictures: tuple[tuple[NDArray[np.uint8], str], ...] = (
             (result.classes, "mono8"),
             (result.confidence, "mono8"),
-            (overlay(image, result.classes, self._colors), "rgb8"),
+            (overlay(result.picture(frames), result.classes, self._colors), "rgb8"),
         )
         for topic, (pixels, encoding) in zip(OUTPUTS, pictures, strict=True):
             message = image_message(pixels, encoding, stamp_ns(header), header.frame_id)

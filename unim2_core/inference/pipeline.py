@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import ModelError, RigError
 from unim2_core.inference.engine import Backend, Engine
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
-from unim2_core.sensing.modalities import Encoder
+from unim2_core.sensing.modalities import MODALITIES, Encoder
 from unim2_core.sensing.rig import Rig
+from unim2_core.showing.palette import UNLABELLED
 
 Image = NDArray[np.uint8]
 Tokens = NDArray[np.float32]
@@ -59,6 +60,24 @@ class Segmentation:
     def missing(self) -> Mapping[str, str]:
         """Modality -> why it did not take part."""
         return self.encoded.missing
+
+    def picture(self, frames: FrameSet) -> Image:
+        """The reference image for people: its colours, else what the backbone saw of it.
+
+        Args:
+            frames: the set that was segmented.
+
+        Returns:
+            (H, W, 3) uint8, at the reference image's size; may share memory with the frame.
+        """
+        reference = frames.frames[frames.reference]
+        if reference.sensor == "rgb":
+            colours: Image = reference.data
+            return colours
+        for name, (_, image) in self.encoded.images.items():
+            if MODALITIES[name].sensor == reference.sensor:
+                return cv2.resize(image, (reference.width, reference.height))
+        return np.zeros((reference.height, reference.width, 3), np.uint8)
 
 
 class Pipeline:
@@ -116,9 +135,10 @@ class Pipeline:
     def encode(self, frames: FrameSet) -> Encoded:
         """Encode every modality; an image that has not changed is not encoded again.
 
+        A modality whose encoding needs a calibration that is not there (yet) is missing.
+
         Raises:
             DecodeError: an image cannot be encoded.
-            RigError: an encoding needs a calibration that is not there.
         """
         images, missing = {}, {}
         for entry in self._modalities:
@@ -129,17 +149,20 @@ class Pipeline:
             image = self._images.get(entry.name)
             if image is None or image[0] != frame.stamp_ns:
                 size = self.bundle.manifest.infer_size
-                pixels, _ = self._encoders[entry.name].encode(frame, size, frame.camera)
+                try:
+                    pixels, _ = self._encoders[entry.name].encode(frame, size, frame.camera)
+                except RigError as error:
+                    missing[entry.name] = f"{error.what}: no {error.expected}"
+                    continue
                 image = (frame.stamp_ns, pixels)
             images[entry.name] = self._images[entry.name] = image
         return Encoded(images, missing)
 
     def __call__(self, frames: FrameSet) -> Segmentation:
-        """Segment the reference image of a set.
+        """Segment the reference image of a set; without any modality it stays unlabelled.
 
         Raises:
             DecodeError: an image cannot be encoded.
-            RigError: an encoding needs a calibration that is not there.
         """
         start = time.perf_counter()
         encoded = self.encode(frames)
@@ -147,6 +170,8 @@ class Pipeline:
         tokens, presence = self._backbone(encoded)
         tokens_at = time.perf_counter()
         classes, confidence = self.engine.classify(tokens, presence)
+        if not encoded.images:
+            classes, confidence = np.full_like(classes, UNLABELLED), np.zeros_like(confidence)
         reference = frames.frames[frames.reference]
         shape = (reference.width, reference.height)
         classes = cv2.resize(classes, shape, interpolation=cv2.INTER_NEAREST)
