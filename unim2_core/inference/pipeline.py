@@ -72,11 +72,10 @@ class Segmentation:
         """
         reference = frames.frames[frames.reference]
         if reference.sensor == "rgb":
-            colours: Image = reference.data
-            return colours
+            return np.asarray(reference.data, np.uint8)
         for name, (_, image) in self.encoded.images.items():
             if MODALITIES[name].sensor == reference.sensor:
-                return cv2.resize(image, (reference.width, reference.height))
+                return np.asarray(cv2.resize(image, (reference.width, reference.height)))
         return np.zeros((reference.height, reference.width, 3), np.uint8)
 
 
