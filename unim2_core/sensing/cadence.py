@@ -29,8 +29,11 @@ IN_DOUBT = 0.3
 GAIN = 0.3
 """Weight of a stamp against the beat. Less would average more jitter away, but an error of the
 period adds up: it moves the beat by (1 - GAIN) / GAIN times as much."""
-EARLY = 0.4
-"""Periods before its time at which a stamp is not put on the beat: there may be a faster one."""
+JITTER = 5.0
+"""Times the mean distance from the beat at which a stamp is no longer jitter (four standard
+deviations), but a beat that changed; the stamp itself then says more."""
+STEADY = 0.1
+"""Distance from the beat, in periods, that is always put down to jitter."""
 GAP = 8
 """Periods of silence after which the beat is taken up anew: its phase is no longer known."""
 ROUGH = 0.22
@@ -74,7 +77,8 @@ class Cadence:
         self._due_ns = 0
         self._unchecked = 0
         self._open: Tick | None = None
-        self._roughness = 0.0
+        self._astray = False
+        self._roughness = 0.12
 
     @property
     def known(self) -> bool:
@@ -172,17 +176,22 @@ class Cadence:
             self._begin(tick)
             return
         count, offset = _nearest_beat(beats)
-        if self._roughness >= ROUGH or offset < -0.75:
-            # Well before anything was due: this is another beat, or none.
+        astray = abs(offset) > max(STEADY, JITTER * self._roughness)
+        if self._roughness >= ROUGH or offset < -0.75 or (astray and self._astray):
             self._roughness += FORGET * (min(abs(offset), 0.5) - self._roughness)
             self._begin(tick)
             return
+        self._astray = astray
         lateness = 2 * offset - 1 - SKIP_COST  # cost here minus cost on the next beat
         earliness = -2 * offset - 1 + SKIP_COST if count > 1 else -inf  # the same, last beat
-        tick.due_ns = self._due_ns + round(count * self.period_ns)
-        if max(lateness, earliness) > -IN_DOUBT:
+        if not astray and max(lateness, earliness) > -IN_DOUBT:
+            tick.due_ns = self._due_ns + round(count * self.period_ns)
             tick.settled = False
             self._open = tick
+            return
+        if astray:
+            self._due_ns += round(count * self.period_ns)
+            self._beat.append((self._due_ns, self._beat[-1][1] + count))
         else:
             self._follow(tick, count, offset)
 
@@ -211,7 +220,7 @@ class Cadence:
         self._beat.append((tick.stamp_ns, self._beat[-1][1] + count))
         self._roughness += FORGET * (abs(offset) - self._roughness)
         self._due_ns += round((count + gain * offset) * self.period_ns)
-        tick.due_ns = self._due_ns if offset > -EARLY else tick.stamp_ns
+        tick.due_ns = self._due_ns
 
 
 def _nearest_beat(beats: float) -> tuple[int, float]:

@@ -194,8 +194,8 @@ class StreamQueue(Generic[T]):
     def _candidate(self, reference: Tick, on_beat: bool) -> tuple[Entry[T] | None, float, bool]:
         """The nearest message that is free, its signed distance, and whether the stream is past.
 
-        A message far after the reference does not show that the stream has passed it: its clock
-        may have jumped.
+        One message far after the reference does not show that the stream has passed it: a single
+        stamp may be wrong. The next then tells.
         """
         origin_ns = reference.due_ns if on_beat else reference.stamp_ns
         credible_ns = max(self._max_age_ns, 3 * self.cadence.period_ns)
@@ -209,7 +209,8 @@ class StreamQueue(Generic[T]):
             if abs(gap_ns) < abs(best_gap_ns):
                 best, best_gap_ns = entry, gap_ns
             if gap_ns >= 0:
-                return best, best_gap_ns, tick.settled and gap_ns <= credible_ns
+                credible = gap_ns <= credible_ns or entry is not self.entries[-1]
+                return best, best_gap_ns, tick.settled and credible
         return best, best_gap_ns, False
 
     def _first_partner(
