@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import sys
+import threading
+
 import numpy as np
 import pytest
-from scenes import PERIOD_NS, START_NS, rgb_image, thermal_image
+from scenes import HEIGHT, PERIOD_NS, START_NS, WIDTH, rgb_image, thermal_image
 
 from unim2_core.errors import DecodeError
 from unim2_core.sensing.bag_messages import camera_info_message, image_message
@@ -83,7 +86,7 @@ def test_a_reference_or_required_image_that_cannot_be_decoded_is_an_error(sensor
 
 def test_calibration_reaches_the_frames_and_nonsense_is_counted() -> None:
     intake = Intake(_rig())
-    assert intake.info_topics == {"/rgb/camera_info": "rgb", "/thermal/camera_info": "thermal"}
+    assert set(intake.info_topics) == {"/rgb/camera_info", "/thermal/camera_info"}
     matrix = [50.0, 0, 48, 0, 50, 32, 0, 0, 1]
     info = camera_info_message(96, 64, matrix, np.zeros(5), START_NS, "rgb_frame")
     intake.add_camera_info("/rgb/camera_info", info)
@@ -96,6 +99,45 @@ def test_calibration_reaches_the_frames_and_nonsense_is_counted() -> None:
     assert frames["rgb"].camera.fx == 50
     assert frames["thermal"].camera is None
     assert intake.counters["thermal/camera_info without calibration"] == 1
+
+
+def test_sensors_in_one_namespace_share_its_calibration() -> None:
+    intake = Intake(_rig(rgb={"topic": "/cam/rgb"}, nir={"topic": "/cam/nir"}))
+    matrix = [50.0, 0, 48, 0, 50, 32, 0, 0, 1]
+    info = camera_info_message(WIDTH, HEIGHT, matrix, [0] * 5, START_NS, "cam")
+    intake.add_camera_info("/cam/camera_info", info)
+    grey = image_message(np.zeros((HEIGHT, WIDTH), np.uint8), "mono8", START_NS, "cam")
+    intake.add("/cam/nir", grey, START_NS)
+    intake.add("/cam/rgb", _rgb(0), START_NS)
+    [matched] = intake.flush()
+    cameras = {name: frame.camera for name, frame in intake.decode(matched).frames.items()}
+    assert cameras["rgb"] is not None
+    assert cameras["rgb"] == cameras["nir"]
+
+
+def test_counts_can_be_read_while_another_thread_decodes() -> None:
+    intake = Intake(_rig())
+    done = threading.Event()
+
+    def decode() -> None:
+        for index in range(200_000):
+            if done.is_set():
+                return
+            intake.dropped[f"thermal/{index % 3000}"] += 1
+            if index % 3000 == 2999:
+                intake.dropped.clear()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=decode)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert intake.counters["sets"] == 0
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
 
 
 def test_four_topics_are_grouped_to_one_frame() -> None:

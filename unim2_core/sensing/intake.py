@@ -54,11 +54,14 @@ class Intake:
         )
         self._decoder = Decoder(rig)
         self._cameras: dict[str, Intrinsics] = {}
-        self._info_routes = {sensor.info_topic: name for name, sensor in rig.sensors.items()}
+        self._info_routes: dict[str, tuple[str, ...]] = {}
+        for name, sensor in rig.sensors.items():
+            sharing = self._info_routes.get(sensor.info_topic, ())
+            self._info_routes[sensor.info_topic] = (*sharing, name)
 
     @property
-    def info_topics(self) -> dict[str, str]:
-        """Topic of camera_info -> sensor; to be handed to ``add_camera_info``."""
+    def info_topics(self) -> dict[str, tuple[str, ...]]:
+        """Topic of camera_info -> its sensors; to be handed to ``add_camera_info``."""
         return dict(self._info_routes)
 
     @property
@@ -73,7 +76,7 @@ class Intake:
         for name, grouper in self._groupers.items():
             for reason, count in grouper.counters.items():
                 counts[f"{name}/part {reason}"] += count
-        counts.update(self.dropped)
+        counts.update(dict(self.dropped))  # a copy at once: ``decode`` may add a reason meanwhile
         return dict(counts)
 
     def add(self, topic: str, message: Any, arrival_ns: int) -> list[MatchedSet[Parts]]:
@@ -106,11 +109,11 @@ class Intake:
 
     def add_camera_info(self, topic: str, message: Any) -> None:
         """Take a camera's calibration in; one that says nothing is counted and not used."""
-        name = self._info_routes[topic]
-        try:
-            self._cameras[name] = Intrinsics.from_camera_info(message)
-        except RigError:
-            self.dropped[f"{name}/camera_info without calibration"] += 1
+        for name in self._info_routes[topic]:
+            try:
+                self._cameras[name] = Intrinsics.from_camera_info(message)
+            except RigError:
+                self.dropped[f"{name}/camera_info without calibration"] += 1
 
     def advance(self, arrival_ns: int) -> list[MatchedSet[Parts]]:
         """Let time pass without a message."""
