@@ -11,6 +11,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from unim2_core.errors import Unim2Error
 from unim2_ros.dds import use_shipped_profile
 
 POLL_S = 0.2
@@ -26,9 +27,20 @@ def ros(args: list[str] | None = None) -> Iterator[None]:
 
     Args:
         args: the process' arguments; None: ``sys.argv``.
+
+    Raises:
+        Unim2Error: ROS does not understand the arguments.
     """
     use_shipped_profile()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy's own have no common base
+        raise Unim2Error(
+            "ROS cannot start with these arguments",
+            expected="ROS arguments, and files of parameters that can be read",
+            found=str(error),
+            remedy="mend or leave out what is named",
+        ) from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):

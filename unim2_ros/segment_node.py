@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
@@ -54,7 +55,7 @@ class SegmentNode(Node):
         rig = self._settings.load_rig(sensors)
         for assumption in self._pipeline.assumptions(rig):
             self.get_logger().info(f"assumed: {assumption}")
-        self._intake = Intake(rig)
+        self._intake = Intake(self._pipeline.needed(rig))
         self._intake_lock = threading.Lock()
         self._colors = color_table({label.id: label.color for label in bundle.manifest.labels})
         self._latency = LatencyWindow()
@@ -74,8 +75,10 @@ class SegmentNode(Node):
             self.create_subscription(
                 CameraInfo, topic, partial(self._calibrated, topic), qos_profile_sensor_data
             )
-        self.create_timer(TICK_S, self._tick)
-        self.create_timer(REPORT_PERIOD_S, self._report)
+        # By the wall: with use_sim_time a bag that pauses, or no /clock at all, is to be reported.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(TICK_S, self._tick, clock=steady)
+        self.create_timer(REPORT_PERIOD_S, self._report, clock=steady)
         self.get_logger().info(
             f"{bundle.manifest.summary}; version {bundle.version}, "
             f"backend {self._pipeline.engine.backend}"
@@ -200,8 +203,11 @@ class SegmentNode(Node):
         self._diagnostics.publish(report(self.get_clock().now(), entries))
 
     def _own_status(self, name: str) -> DiagnosticStatus:
-        text = "segmenting"
-        if self._settings.lazy and not self._wanted():
+        level, text = DiagnosticStatus.OK, "segmenting"
+        if not self.get_clock().now().nanoseconds:
+            level = DiagnosticStatus.WARN
+            text = "use_sim_time is set but nothing publishes /clock: play the bag with --clock"
+        elif self._settings.lazy and not self._wanted():
             text = "idle: nobody subscribes to an output (set lazy:=false to run all the same)"
         bundle = self._pipeline.bundle
         values = {
@@ -209,7 +215,7 @@ class SegmentNode(Node):
             "model version": bundle.version,
             "backend": self._pipeline.engine.backend,
         }
-        return status(name, DiagnosticStatus.OK, text, values)
+        return status(name, level, text, values)
 
     def _figures(self, name: str) -> list[DiagnosticStatus]:
         latency = {
@@ -224,6 +230,8 @@ class SegmentNode(Node):
 
     def finish(self) -> None:
         """Let the frame at hand finish and say what became of every image."""
+        with self._intake_lock:
+            self._hand_over(self._intake.flush())  # what waits for its set is to be counted too
         self._worker.stop()
         self._report()
         self._diagnostics.wait_for_all_acked(Duration(seconds=LAST_REPORT_S))

@@ -74,6 +74,8 @@ def test_every_image_is_published_or_counted(
         (["-p", "model:={model}", "-p", "backend:=abacus"], "parameter backend cannot be used"),
         (["-p", "model:={model}", "-p", "threads:=-1"], "parameter threads cannot be used"),
         (["-p", "model:={model}", "-p", "threads:=two"], "a parameter cannot be declared"),
+        (["--sonar"], "ROS cannot start with these arguments"),
+        (["--params-file", "/nowhere/params.yaml"], "ROS cannot start with these arguments"),
     ],
 )
 def test_a_start_that_cannot_work_says_why(
