@@ -1,213 +1,248 @@
-"""The synchronizer against what message_filters does: five streams at 30 Hz, 600 reference images.
+"""What the synchronizer makes of five cameras, beside message_filters where that is installed.
 
-    python benchmarks/synchronizer.py
+    python benchmarks/synchronizer.py             # five seeds of 20 s
+    python benchmarks/synchronizer.py --seeds 1
 
-For each case: sets, wrongly paired members (of another exposure than the reference), members that
-are missing although they arrived, the wait for the others, processor time and memory. Where ROS'
-Python ``message_filters`` can be imported, its ApproximateTimeSynchronizer (queue 10, slop 10 ms)
-gets the same messages.
+Five streams at 30 Hz for 20 s, the first the reference; all messages arrive 3 to 8 ms after the
+exposure (those stamped later, after their stamp), and a timer ticks every 10 ms, as in the node.
+Waits are in this virtual time; the time on the processor is real.
+
+A set is *right* when all its members show the exposure that its reference shows. *left out* are
+members that are missing though their message came. message_filters' ApproximateTimeSynchronizer
+(queue of 10) has neither offsets nor a timer.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from types import SimpleNamespace
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-import numpy as np
+from rich.console import Console
 from rich.table import Table
 
-from unim2_core.cli.console import console, write_json
 from unim2_core.sensing.synchronizer import MatchedSet, StreamPolicy, Synchronizer
 
 STREAMS = ("rgb", "depth", "thermal", "nir", "polarization")
-REFERENCE = "rgb"
-IMAGES = 600
-RATE_HZ = 30.0
-START_S = 10.0
-TRANSPORT_S = 0.004
-OFFSET_S = 0.03
-SILENT_FROM = 100
-JUMP_BACK_S = 5.0
-SLOP_S, QUEUE = 0.01, 10
+RATE_HZ = 30
+FRAMES = 20 * RATE_HZ
+START_NS = 1_000_000_000_000
+TICK_NS = 10_000_000
+OFFSET_S = 0.030
 
 
-@dataclass(frozen=True)
-class Event:
-    """One message: its stream, its stamp, which exposure it shows, when it arrives."""
+class Message(NamedTuple):
+    """One message; ``frame`` counts exposures."""
 
+    arrival_ns: int
     stream: str
     stamp_ns: int
-    exposure: int
-    arrival_ns: int
+    frame: int
+
+
+class Found(NamedTuple):
+    """One set: the exposures in it, and how long its reference waited."""
+
+    frames: dict[str, int]
+    wait_s: float
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is wrong with the streams."""
+    """What is wrong with the five streams."""
 
     name: str
-    jitter_s: float = 0.0
+    jitter_ms: float = 0.0
     loss: float = 0.0
-    silent: str = ""
-    offset: str = ""
-    jump_back: bool = False
+    silent: bool = False
+    offset: bool = False
+    back: bool = False
 
-    def events(self, seed: int) -> list[Event]:
+    def messages(self, seed: int) -> list[Message]:
         """All messages in the order of their arrival."""
-        rng = np.random.default_rng(seed)
-        events = []
-        for stream in STREAMS:
-            for index in range(IMAGES):
-                due_s = START_S + index / RATE_HZ
-                late_s = rng.normal(0, self.jitter_s)
-                transport_s = TRANSPORT_S + abs(rng.normal(0, 0.001))
-                lost = rng.random() < self.loss
-                silent = stream == self.silent and index >= SILENT_FROM
-                if lost or silent:
-                    continue
-                stamp_s = due_s + late_s + (OFFSET_S if stream == self.offset else 0.0)
-                if self.jump_back and index >= IMAGES // 2:
-                    stamp_s -= JUMP_BACK_S
-                arrival_s = due_s + max(late_s, 0.0) + transport_s
-                events.append(Event(stream, round(stamp_s * 1e9), index, round(arrival_s * 1e9)))
-        return sorted(events, key=lambda event: event.arrival_ns)
+        return sorted(self._messages(random.Random(seed)))
 
+    def _messages(self, rng: random.Random) -> Iterator[Message]:
+        for stream in STREAMS:
+            for frame in range(FRAMES):
+                if rng.random() < self.loss or (self.silent and stream == STREAMS[1]):
+                    continue
+                if self.back and stream == STREAMS[1] and FRAMES // 2 - 15 <= frame < FRAMES // 2:
+                    continue  # the others' queues are full when the clock goes back
+                due_ns = frame * 1_000_000_000 // RATE_HZ
+                late_ns = round(rng.gauss(0, self.jitter_ms) * 1e6)
+                arrival_ns = START_NS + due_ns + max(late_ns, 0) + rng.randint(3, 8) * 1_000_000
+                stamp_ns = START_NS + due_ns + late_ns
+                if self.offset and stream == STREAMS[1]:
+                    stamp_ns += round(OFFSET_S * 1e9)
+                if self.back and frame >= FRAMES // 2:
+                    stamp_ns -= 60_000_000_000
+                yield Message(arrival_ns, stream, stamp_ns, frame)
+
+
+Run = Callable[[Case, list[Message]], Iterator[Found]]
 
 CASES = (
     Case("quiet"),
-    Case("5 ms jitter", jitter_s=0.005),
-    Case("5 % loss", loss=0.05),
-    Case("5 % loss, 5 ms jitter", loss=0.05, jitter_s=0.005),
-    Case("one stream falls silent", silent="thermal"),
-    Case("constant 30 ms offset, in the rig", offset="thermal", jitter_s=0.001),
-    Case("clock jumps back", jump_back=True),
+    Case("5 ms jitter", jitter_ms=5),
+    Case("5 % loss, 1 ms jitter", loss=0.05, jitter_ms=1),
+    Case("5 % loss, 5 ms jitter", loss=0.05, jitter_ms=5),
+    Case("one silent stream", silent=True),
+    Case("one stamped 30 ms late", offset=True),
+    Case("clock back 60 s at 10 s", back=True),
 )
 
 
+def ours(case: Case, messages: list[Message]) -> Iterator[Found]:
+    """The sets that ``Synchronizer`` makes."""
+    policies = {name: StreamPolicy() for name in STREAMS}
+    if case.offset:
+        policies[STREAMS[1]] = StreamPolicy(offset_s=-OFFSET_S)
+    sync: Synchronizer[int] = Synchronizer(STREAMS[0], policies)
+    tick_ns = START_NS
+    for arrival_ns, stream, stamp_ns, frame in messages:
+        while tick_ns < arrival_ns:
+            yield from map(found_in, sync.advance(tick_ns))
+            tick_ns += TICK_NS
+        yield from map(found_in, sync.add(stream, stamp_ns, frame, arrival_ns))
+    yield from map(found_in, sync.flush())
+
+
+def found_in(it: MatchedSet[int]) -> Found:
+    """What is compared of one of our sets."""
+    return Found({name: member.payload for name, member in it.members.items()}, it.wait_s)
+
+
+def message_filters(slop_s: float) -> Run:
+    """The sets that ROS' own makes, for one slop.
+
+    Raises:
+        ImportError: there is no message_filters, or no rclpy.
+    """
+    import message_filters
+    from std_msgs.msg import Header
+
+    @dataclass
+    class Stamped:
+        header: Any
+        frame: int
+
+    def run(case: Case, messages: list[Message]) -> Iterator[Found]:
+        filters = [message_filters.SimpleFilter() for _ in STREAMS]
+        sync = message_filters.ApproximateTimeSynchronizer(filters, 10, slop_s)
+        out: list[Found] = []
+        arrived: dict[int, int] = {}
+        now_ns = 0
+
+        def take(*found: Stamped) -> None:
+            frames = {name: it.frame for name, it in zip(STREAMS, found, strict=True)}
+            out.append(Found(frames, (now_ns - arrived[found[0].frame]) / 1e9))
+
+        sync.registerCallback(take)
+        entries = dict(zip(STREAMS, filters, strict=True))
+        for arrival_ns, stream, stamp_ns, frame in messages:
+            now_ns = arrival_ns
+            if stream == STREAMS[0]:
+                arrived[frame] = arrival_ns
+            header = Header()
+            header.stamp.sec, header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+            entries[stream].signalMessage(Stamped(header, frame))
+            yield from out
+            out.clear()
+
+    return run
+
+
 @dataclass
-class Outcome:
-    """Figures of one run."""
+class Score:
+    """Sums over all seeds of a case."""
 
-    references: int
+    references: int = 0
     sets: int = 0
+    right: int = 0
     wrong: int = 0
-    avoidable: int = 0
-    waits_ms: tuple[float, ...] = ()
-    cpu_us: float = 0.0
-    peak_kb: float = 0.0
+    left_out: int = 0
+    messages: int = 0
+    cpu_s: float = 0.0
+    peak_kib: float = 0.0
+    waits_ms: list[float] = field(default_factory=list)
+
+    def add(self, messages: list[Message], found: list[Found]) -> None:
+        """Compare the sets of one run with the exposures."""
+        came = {(message.stream, message.frame) for message in messages}
+        self.references += sum(message.stream == STREAMS[0] for message in messages)
+        self.messages += len(messages)
+        self.sets += len(found)
+        for frames, wait_s in found:
+            frame = frames[STREAMS[0]]
+            wrong = sum(other != frame for other in frames.values())
+            self.wrong += wrong
+            self.right += not wrong
+            self.left_out += sum(name not in frames and (name, frame) in came for name in STREAMS)
+            self.waits_ms.append(1e3 * wait_s)
+
+    def row(self) -> list[str]:
+        """The cells of the table."""
+        waits = sorted(self.waits_ms) or [float("nan")]
+        each_us = 1e6 * self.cpu_s / self.messages
+        return [
+            f"{self.sets}/{self.references}",
+            str(self.right),
+            str(self.wrong),
+            str(self.left_out),
+            f"{waits[len(waits) // 2]:.1f}/{waits[len(waits) * 99 // 100]:.1f}",
+            f"{each_us:.1f}",
+            f"{each_us * len(STREAMS) * RATE_HZ / 1e4:.2f} %",
+            f"{self.peak_kib:.0f}",
+        ]
 
 
-def ours(case: Case, events: Sequence[Event]) -> Outcome:
-    """Run our synchronizer over the messages."""
-
-    def fresh() -> Synchronizer[int]:
-        offset_s = {case.offset: -OFFSET_S}
-        policies = {name: StreamPolicy(offset_s=offset_s.get(name, 0.0)) for name in STREAMS}
-        return Synchronizer(REFERENCE, policies)
-
-    def run(sync: Synchronizer[int]) -> list[MatchedSet[int]]:
-        sets = []
-        for event in events:
-            sets += sync.add(event.stream, event.stamp_ns, event.exposure, event.arrival_ns)
-        return sets + sync.flush()
-
-    start = time.process_time()
-    sets = run(fresh())
-    outcome = _outcome(events)
-    outcome.cpu_us = 1e6 * (time.process_time() - start) / len(events)
-    came = {(event.stream, event.exposure) for event in events}
-    for matched in sets:
-        exposure = matched.members[REFERENCE].payload
-        for stream in STREAMS[1:]:
-            if stream in matched.members:
-                outcome.wrong += matched.members[stream].payload != exposure
-            else:
-                outcome.avoidable += (stream, exposure) in came
-    outcome.sets = len(sets)
-    outcome.waits_ms = tuple(1e3 * matched.wait_s for matched in sets)
+def score(run: Run, case: Case, seeds: range) -> Score:
+    """Run a case with every seed, once for the time and the sets, once for the memory."""
+    result = Score()
+    for seed in seeds:
+        messages = case.messages(seed)
+        start = time.process_time()
+        found = list(run(case, messages))
+        result.cpu_s += time.process_time() - start
+        result.add(messages, found)
     tracemalloc.start()
-    sync = fresh()
-    for event in events:  # what it holds, not what it handed out
-        sync.add(event.stream, event.stamp_ns, event.exposure, event.arrival_ns)
-    outcome.peak_kb = tracemalloc.get_traced_memory()[1] / 1024
+    deque(run(case, messages), maxlen=0)
+    result.peak_kib = tracemalloc.get_traced_memory()[1] / 1024
     tracemalloc.stop()
-    return outcome
-
-
-def message_filters(case: Case, events: Sequence[Event]) -> Outcome:
-    """Run ROS' ApproximateTimeSynchronizer over the messages; it knows no offsets."""
-    from builtin_interfaces.msg import Time
-    from message_filters import ApproximateTimeSynchronizer, SimpleFilter
-
-    filters = {name: SimpleFilter() for name in STREAMS}
-    outcome = _outcome(events)
-
-    def take(*messages: SimpleNamespace) -> None:
-        outcome.sets += 1
-        outcome.wrong += sum(one.exposure != messages[0].exposure for one in messages[1:])
-
-    sync = ApproximateTimeSynchronizer(list(filters.values()), QUEUE, SLOP_S)
-    sync.registerCallback(take)
-    start = time.process_time()
-    for event in events:
-        stamp = Time(sec=event.stamp_ns // 10**9, nanosec=event.stamp_ns % 10**9)
-        message = SimpleNamespace(header=SimpleNamespace(stamp=stamp), exposure=event.exposure)
-        filters[event.stream].signalMessage(message)
-    outcome.cpu_us = 1e6 * (time.process_time() - start) / len(events)
-    return outcome
-
-
-def _outcome(events: Sequence[Event]) -> Outcome:
-    return Outcome(sum(event.stream == REFERENCE for event in events))
+    return result
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    options = parser.parse_args()
-    runners: dict[str, Callable[[Case, Sequence[Event]], Outcome]] = {"ours": ours}
-    if find_spec("message_filters"):
-        runners["message_filters"] = message_filters
-    else:
-        console.print("message_filters is not installed here: its rows are left out")
-    table = Table("case", "synchronizer", "sets of references", "wrong", "missing though it came",
-                  "wait p50 ms", "p99 ms", "us a message", "% of a core", "peak KiB")  # fmt: skip
-    content = []
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each case, seeds 0, 1, ...")
+    seeds = range(parser.parse_args().seeds)
+    console = Console()
+    console.width = max(console.width, 165)
+    runs = {"unim2": ours}
+    try:
+        runs |= {
+            f"message_filters {slop_ms} ms": message_filters(slop_ms / 1e3) for slop_ms in (10, 50)
+        }
+    except ImportError as error:
+        console.print(f"message_filters is not here to compare with ({error})")
+    table = Table(title=f"5 streams, {RATE_HZ} Hz, {FRAMES // RATE_HZ} s, {len(seeds)} seeds")
+    for heading in (
+        *("case", "by", "sets/references", "right", "wrong members", "left out"),
+        *("wait p50/p99 ms", "us/message", "of a core", "peak KiB"),
+    ):
+        table.add_column(heading, justify="left" if heading in ("case", "by") else "right")
     for case in CASES:
-        for name, runner in runners.items():
-            outcomes = [runner(case, case.events(seed)) for seed in range(options.seeds)]
-            row = summary(outcomes)
-            content.append({"case": case.name, "synchronizer": name, **row})
-            table.add_row(case.name, name, *(str(value) for value in row.values()))
-    console.print(f"{options.seeds} seeds, {len(STREAMS)} streams at {RATE_HZ:g} Hz")
+        for name, run in runs.items():
+            table.add_row(case.name, name, *score(run, case, seeds).row())
+        table.add_section()
     console.print(table)
-    if options.json:
-        write_json(options.json, content)
-
-
-def summary(outcomes: Sequence[Outcome]) -> dict[str, str | int]:
-    """The figures of several seeds: sums, and the worst of what is bounded."""
-    waits = [wait for outcome in outcomes for wait in outcome.waits_ms]
-    cpu_us = max(outcome.cpu_us for outcome in outcomes)
-    measured = bool(waits)  # message_filters tells neither waits nor what is missing
-    return {
-        "sets": f"{sum(o.sets for o in outcomes)} of {sum(o.references for o in outcomes)}",
-        "wrong": sum(o.wrong for o in outcomes),
-        "avoidable": sum(o.avoidable for o in outcomes) if measured else "-",
-        "p50_ms": f"{np.percentile(waits, 50):.1f}" if measured else "-",
-        "p99_ms": f"{np.percentile(waits, 99):.1f}" if measured else "-",
-        "us_a_message": f"{cpu_us:.1f}",
-        "percent_of_a_core": f"{cpu_us * 1e-4 * RATE_HZ * len(STREAMS):.2f}",
-        "peak_kib": f"{max(o.peak_kb for o in outcomes):.0f}" if measured else "-",
-    }
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import random
 from itertools import pairwise
 
@@ -19,6 +20,7 @@ from stream_events import (
     synchronizer,
 )
 
+from unim2_core.sensing import synchronizer as module
 from unim2_core.sensing.synchronizer import MatchedSet, StreamPolicy, Synchronizer
 
 
@@ -404,3 +406,8 @@ def test_full_queues_push_out_their_oldest() -> None:
     stamps = [it.stamp_ns for sets in found for it in sets]
     assert len(stamps) == 5
     assert all(earlier < later for earlier, later in pairwise(stamps))
+
+
+def test_the_example_in_the_documentation_runs() -> None:
+    result = doctest.testmod(module)
+    assert (result.failed, result.attempted > 0) == (0, True)

@@ -148,6 +148,7 @@ class StreamQueue(Generic[T]):
         keep = sum(entry.tick.stamp_ns <= horizon_ns for entry in self.entries)
         gone = self.entries[keep:]
         del self.entries[keep:]
+        self.down = False
         if self.cadence.newest_ns is not None and self.cadence.newest_ns > horizon_ns:
             self.cadence.restart(self.entries[-1].tick.stamp_ns if self.entries else None)
         return gone
