@@ -42,7 +42,9 @@ def sensor_status(node: str, source: ImageInput, counters: Mapping[str, int]) ->
     level, text = DiagnosticStatus.OK, "receiving"
     if publishers == 0:
         level = DiagnosticStatus.WARN
-        text = f"no publisher on {topic}: start its driver, or remap the topic or mend it in the rig"
+        text = (
+            f"no publisher on {topic}: start its driver, or remap the topic or mend it in the rig"
+        )
     elif received == 0:
         level = DiagnosticStatus.WARN
         text = (
