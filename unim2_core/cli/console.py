@@ -26,6 +26,7 @@ from unim2_core.files import write_atomically
 PIPE_COLUMNS = 140
 """Width of tables where there is no terminal to ask."""
 
+
 def _console(*, stderr: bool) -> Console:
     """What is found in files is printed as it is: no emoji, no colours, no broken commands."""
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
