@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import write_bag
+from scenes import PERIOD_NS, START_NS, rgb_image, thermal_image, write_bag
 from typer.testing import CliRunner
 
 from unim2_core.cli.main import app
 from unim2_core.model.bundle import Bundle
+from unim2_core.sensing.bag_messages import image_message
+from unim2_core.sensing.bag_writer import BagWriter
 
 pytest.importorskip("torch", reason="making a model needs torch: pip install 'unim2[train]'")
 runner = CliRunner()
@@ -46,6 +48,8 @@ def test_equal_seeds_give_equal_models_and_the_report_says_what_they_are(tmp_pat
         (["--clusters", "255"], 1, "2 to 254"),
         (["--clusters", "9000"], 1, "2 to 254"),
         (["--size", "100x96"], 2, "multiples of 16"),
+        (["--seed", "-1"], 2, "--seed"),
+        (["--seed", "9999999999"], 2, "--seed"),
         (["--backbone", "dinov3_vits16"], 1, "three ways|accept the licence"),
         (["--backbone", "weights_that_are_not_there.pth"], 1, "weights_that_are_not_there"),
     ],
@@ -100,3 +104,36 @@ def test_weights_of_dinov3_make_a_model_that_segments(tmp_path: Path) -> None:
     result = runner.invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "3 images segmented" in result.output
+
+
+def _write(path: Path, broken: frozenset[int], thermal_from: int = 0) -> None:
+    with BagWriter(path) as writer:
+        for index in range(6):
+            stamp = START_NS + index * PERIOD_NS
+            colour = image_message(rgb_image(index), "rgb8", stamp, "c")
+            if index in broken:
+                colour.step = 1
+            writer.write("/rgb/image", colour, stamp)
+            if index >= thermal_from:
+                warm = image_message(thermal_image(index), "mono16", stamp, "t")
+                writer.write("/thermal/image", warm, stamp - 1)
+
+
+def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path) -> None:
+    _write(tmp_path / "drive", frozenset({2}))
+    result = _train(tmp_path / "drive", tmp_path / "m.unim2")
+    assert result.exit_code == 0, result.output
+    assert "1 images of" in result.output
+    assert Bundle(tmp_path / "m.unim2").manifest.training["frames"] == 5
+    _write(tmp_path / "all", frozenset(range(6)))
+    result = _train(tmp_path / "all", tmp_path / "none.unim2")
+    assert result.exit_code == 1
+    assert "the step is not the length of a row" in result.output
+    assert not (tmp_path / "none.unim2").exists()
+
+
+def test_sets_without_any_of_the_modalities_are_passed_over(tmp_path: Path) -> None:
+    _write(tmp_path / "drive", frozenset(), thermal_from=4)
+    result = _train(tmp_path / "drive", tmp_path / "m.unim2", "--modalities", "thermal")
+    assert result.exit_code == 0, result.output
+    assert Bundle(tmp_path / "m.unim2").manifest.training["frames"] == 2

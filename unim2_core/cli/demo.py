@@ -14,7 +14,7 @@ from rich.table import Table
 from unim2_core.cli.console import console, progress, warn
 from unim2_core.cli.live import LiveReport, ros_is_here, run_live
 from unim2_core.cli.segment import print_report, segment_bag
-from unim2_core.cli.train import train_kmeans
+from unim2_core.cli.train import MAX_SEED, train_kmeans
 from unim2_core.data.synthetic import DriveConfig, default_rig, write_drive
 from unim2_core.errors import Unim2Error
 from unim2_core.files import write_atomically
@@ -37,7 +37,9 @@ def command(
     out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("out/demo"),
     seconds: Annotated[float, typer.Option(min=2.0, help="Length of the drive.")] = 12.0,
     clusters: Annotated[int, typer.Option(help="Number of classes.")] = 12,
-    seed: Annotated[int, typer.Option(help="Of the world and of the clustering.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Of the world and of the clustering.")
+    ] = 0,
     live: Annotated[bool, typer.Option(help="Run the live node too.")] = True,
 ) -> None:
     """Make a synthetic drive, learn classes from it, segment it offline and live.

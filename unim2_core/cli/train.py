@@ -12,13 +12,16 @@ from rich.table import Table
 from unim2_core.cli.console import Advance, console, progress, warn, write_json
 from unim2_core.cli.options import JsonFile, RigFile, Topics, rig_from, size_from
 from unim2_core.data.drives import check_stamps, check_topics, synchronised
-from unim2_core.errors import ModelError
+from unim2_core.errors import DecodeError, ModelError
 from unim2_core.learning.training_free import MULTIPLE, KMeansConfig
 from unim2_core.model.bundle import SUFFIX, Bundle, check_place
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.intake import Intake
 from unim2_core.sensing.rig import Rig
+
+MAX_SEED = 2**31 - 1
+"""What OpenCV's generator takes."""
 
 
 def command(
@@ -40,7 +43,9 @@ def command(
     preset: Annotated[Literal["robot", "paper"], typer.Option(help="Encoding rules.")] = "robot",
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to encode at.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frame sets of each drive to use.")] = 100,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal models.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MAX_SEED, help="Equal seeds give equal models.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle of that name.")] = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -122,6 +127,9 @@ def frame_sets(
         rig: which topics to read and how.
         frames: at most about this many of each drive.
         advance: told how many sets have been read.
+
+    Raises:
+        DecodeError: no reference image of a drive can be decoded.
     """
     done = 0
     for bag in bags:
@@ -130,12 +138,24 @@ def frame_sets(
                 warn(warning)
             intake = Intake(rig)
             step = max(1, round(reader.topics[rig.reference_topic].count / frames))
-            emitted = 0
+            emitted = given = 0
+            errors: list[DecodeError] = []
             for emitted, matched in enumerate(synchronised(reader, intake), start=1):
                 done += 1
                 advance(done)
-                if emitted % step == 0 or emitted == 1:
-                    yield intake.decode(matched)
+                if emitted % step and emitted > 1:
+                    continue
+                try:
+                    decoded = intake.decode(matched)
+                except DecodeError as error:  # the other images of the drive may be whole
+                    errors.append(error)
+                    continue
+                given += 1
+                yield decoded
+            if errors and not given:
+                raise errors[0]
+            if errors:
+                warn(f"{len(errors)} images of {bag} were left out, the first: {errors[0].what}")
             check_stamps(intake, emitted)
             if reader.stopped:
                 warn(f"{bag} was read up to its damage: {reader.stopped}")

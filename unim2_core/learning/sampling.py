@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unim2_core.errors import RigError
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import Encoder
 
@@ -49,27 +50,40 @@ def sample_tokens(
         size: height and width that images are encoded at, pixels.
         places: tokens per frame set.
         seed: for the draw.
+
+    Raises:
+        RigError: a modality can never be encoded, for want of a calibration.
     """
     draw = np.random.default_rng(seed)
     tokens, presences = [], []
     example: Images | None = None
-    example_present = -1
+    example_present = 0
+    refused: dict[int, RigError] = {}
     for frames in sets:
         images = np.zeros((len(encoders), *size, 3), np.uint8)
         present = np.zeros(len(encoders), np.float32)
         grids: list[Floats | None] = []
         for index, encoder in enumerate(encoders):
             frame = frames.frames.get(encoder.modality.sensor)
+            grids.append(None)
             if frame is None:
-                grids.append(None)
                 continue
-            images[index] = encoder.encode(frame, size, frame.camera)[0]
+            try:
+                images[index] = encoder.encode(frame, size, frame.camera)[0]
+            except RigError as error:  # its calibration may come later in the drive
+                refused[index] = error
+                continue
             present[index] = 1.0
-            grids.append(backbone(images[index : index + 1])[0])
+            grids[index] = backbone(images[index : index + 1])[0]
+        if not present.any():
+            continue
         if present.sum() > example_present:
             example, example_present = images, int(present.sum())
         tokens.append(_draw_places(grids, places, draw))
         presences.append(np.repeat(present[None], len(tokens[-1]), axis=0))
+    for index, refusal in refused.items():
+        if not any(present[:, index].any() for present in presences):
+            raise refusal
     if example is None:
         empty = np.zeros((0, len(encoders), 1), np.float32)
         return TokenSample(empty, empty[..., 0], np.zeros((len(encoders), *size, 3), np.uint8), 0)
