@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -118,7 +119,7 @@ def _qos(topic: str) -> QoSProfile:
 
 def main(args: list[str] | None = None) -> int:
     """Play a bag; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="unim2 ros play", description=__doc__)
     parser.add_argument("bag", type=Path, help="a rosbag2 directory, .mcap, .db3 or ROS 1 .bag")
     parser.add_argument("--rate", type=float, default=1.0, help="times as fast as recorded")
     parser.add_argument("--loops", type=int, default=1, help="how often to play it")
@@ -126,7 +127,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--wait-for", default="", help="topic that must have a subscriber first")
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for it")
     options = parser.parse_args(args)
-    if options.rate <= 0 or options.loops < 1:
+    if not 0 < options.rate < math.inf or options.loops < 1:
         parser.error("expected a rate above 0 and at least one loop")
     try:
         with ros([]), BagReader(options.bag) as reader:

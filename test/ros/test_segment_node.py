@@ -93,3 +93,27 @@ def test_a_start_that_cannot_work_says_why(
     assert f"error: {expected}" in result.stderr
     assert "to do:" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["segment", "--model", "a: b #1.unim2"], "cannot open the model a: b #1.unim2"),
+        (["segment", "--model", "2024"], "cannot open the model 2024"),
+        (["play", "drive", "--rate", "nan"], "expected a rate above 0"),
+        (["play", "--help"], "move the stamps to the present"),
+    ],
+)
+def test_arguments_reach_the_node_as_they_are(
+    tmp_path: Path, arguments: list[str], expected: str
+) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", "from unim2_core.cli.main import run; run()", "ros", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={**os.environ, "ROS_DOMAIN_ID": str(DOMAIN)},
+    )
+    assert expected in result.stdout + result.stderr
+    assert "Traceback" not in result.stderr

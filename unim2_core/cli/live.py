@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from unim2_core.cli.ros import parameter
 from unim2_core.errors import Unim2Error
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.rig import Rig
@@ -84,7 +85,9 @@ def run_live(
         recorder = start(
             "record_node", str(out / "outputs"), *topics, "--latencies", str(latencies)
         )
-        node = start("segment_node", "--ros-args", "-p", f"model:={model}", "-p", f"rig:={rig}")
+        node = start(
+            "segment_node", "--ros-args", *parameter("model", model), *parameter("rig", rig)
+        )
         player = start(
             "play_node",
             str(bag),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from importlib.util import find_spec
@@ -39,18 +40,23 @@ def segment(
     given = {"model": model, "rig": rig, "backend": None if backend == "auto" else backend}
     for name, value in given.items():
         if value is not None:
-            arguments += ["-p", f"{name}:={value}"]
+            arguments += parameter(name, value)
     extra = [argument for argument in context.args if argument != "--ros-args"]
     _become("segment_node", arguments + extra)
 
 
-@app.command(context_settings=_PASS_ON)
+@app.command(context_settings={**_PASS_ON, "help_option_names": []})
 def play(context: typer.Context) -> None:
     """Play a bag over DDS, for where there is no ros2 bag; ``--now`` moves the stamps.
 
     Example: unim2 ros play drive --now
     """
     _become("play_node", context.args)
+
+
+def parameter(name: str, value: object) -> list[str]:
+    """ROS arguments that set a text parameter: ROS reads YAML, where a path may mean anything."""
+    return ["-p", f"{name}:={json.dumps(str(value), ensure_ascii=False)}"]
 
 
 def _become(module: str, arguments: list[str]) -> None:
