@@ -1,0 +1,271 @@
+"""CMCS, the cross-modal correspondence loss of UniM2, for one modality.
+
+Codes are pulled together where the frozen features of that modality correspond more than a shift,
+and pushed apart where they correspond less; l = -mean[max(Sd, 0) (Fd - b)]. After STEGO, Hamilton
+et al. (2022), https://arxiv.org/abs/2203.08414. All randomness can be passed in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from unim2_core.errors import ModelError
+
+Weighting = Literal["none", "tanh", "sigmoid"]
+
+EPSILON = 1e-10
+SALIENT_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class CorrespondenceConfig:
+    """How the loss is formed.
+
+    Attributes:
+        samples: S; S x S points are drawn in each image.
+        negatives: how many times the batch is paired at random.
+        pointwise: whether feature correspondences are centred over the second image's points.
+        clamp_negative: whether code correspondences below zero count as zero.
+        clamp_above: code correspondences above it count as it; None for no limit.
+        weighting: of the points by the activation of the mean magnitude of their features.
+        weight_reference: whether the reference modality is weighted, too.
+        salience: draw 90 % of the points from the non-zero pixels of a mask.
+    """
+
+    samples: int = 11
+    negatives: int = 5
+    pointwise: bool = True
+    clamp_negative: bool = True
+    clamp_above: float | None = None
+    weighting: Weighting = "none"
+    weight_reference: bool = False
+    salience: bool = False
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.negatives < 1 or self.weighting not in get_args(Weighting):
+            raise ModelError(
+                "the correspondence loss cannot be formed",
+                expected=f"samples and negatives from 1, weighting one of {get_args(Weighting)}",
+                found=f"{self.samples}, {self.negatives}, {self.weighting!r}",
+            )
+
+    def weights(self, *, reference: bool) -> bool:
+        """Whether points of the reference modality, or of another one, are weighted."""
+        return self.weighting != "none" and (self.weight_reference or not reference)
+
+
+class Draws(NamedTuple):
+    """The random part of one modality's loss.
+
+    Attributes:
+        anchor: p, (B, S, S, 2) float32 in [-1, 1]: x and y of the points of the anchors.
+        positive: q, the same of the positives, and of the negatives.
+        sources: (N, B) int64: index of the image that each is paired with.
+    """
+
+    anchor: Tensor
+    positive: Tensor
+    sources: Tensor
+
+
+class Shifts(NamedTuple):
+    """b of each term: how much features must correspond for codes to be pulled together."""
+
+    own: float
+    knn: float
+    random: float
+
+
+class Terms(NamedTuple):
+    """The three terms, each a scalar: with itself, with a neighbour, with images at random."""
+
+    own: Tensor
+    knn: Tensor
+    random: Tensor
+
+
+def draw(
+    batch: int,
+    config: CorrespondenceConfig,
+    salience: tuple[Tensor, Tensor] | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | None = None,
+) -> Draws:
+    """Draw points and pairs for a batch.
+
+    Args:
+        batch: B, at least 2.
+        config: how many.
+        salience: (B, H, W) masks of the anchors and the positives, where ``config`` asks for it.
+        generator: source of randomness, of ``device``.
+        device: where the draws are wanted.
+
+    Raises:
+        ModelError: the batch has one image only, or masks are asked for but not given.
+    """
+    if batch < 2 or (config.salience and salience is None):
+        raise ModelError(
+            "nothing to draw from",
+            expected="two images or more in a batch, and salience masks where they are asked for",
+            found=f"{batch} images, {'no masks' if salience is None else 'masks'}",
+            remedy="use a larger batch; switch salience off",
+        )
+    masks = salience if config.salience and salience is not None else (None, None)
+    anchor, positive = (
+        _draw_points(batch, config.samples, mask, generator, device) for mask in masks
+    )
+    permutations = [
+        torch.randperm(batch, generator=generator, device=device) for _ in range(config.negatives)
+    ]
+    return Draws(anchor, positive, self_avoiding(torch.stack(permutations)))
+
+
+def _draw_points(
+    batch: int,
+    samples: int,
+    mask: Tensor | None,
+    generator: torch.Generator | None,
+    device: torch.device | None,
+) -> Tensor:
+    shape = (batch, samples, samples)
+    uniform = torch.rand(*shape, 2, generator=generator, device=device) * 2 - 1
+    if mask is None:
+        return uniform
+    # A mask of zeros only has no salient pixels: all of them are as good.
+    chances = (mask != 0).flatten(1).float()  # (B, H * W)
+    chances = torch.where(chances.sum(dim=1, keepdim=True) > 0, chances, 1.0)
+    chosen = torch.multinomial(chances, samples**2, replacement=True, generator=generator)
+    height, width = mask.shape[1:]
+    x = chosen % width / width * 2 - 1
+    y = torch.div(chosen, width, rounding_mode="floor") / height * 2 - 1
+    salient = torch.stack([x, y], dim=-1).view(*shape, 2)
+    keep = torch.rand(shape, generator=generator, device=device) < SALIENT_SHARE
+    return torch.where(keep[..., None], salient, uniform)
+
+
+def self_avoiding(permutations: Tensor) -> Tensor:
+    """Move the fixed points of permutations (..., B) to the next index, modulo B.
+
+    The result pairs no image with itself but is no permutation: indices may repeat.
+    """
+    batch = permutations.shape[-1]
+    fixed = permutations == torch.arange(batch, device=permutations.device)
+    return (permutations + fixed.long()) % batch
+
+
+def sampled(maps: Tensor, points: Tensor) -> Tensor:
+    """Sample maps bilinearly, with the border's values outside.
+
+    Args:
+        maps: (B, C, h, w) float32.
+        points: (B, S, S, 2) float32, x and y in [-1, 1], the centres of the corner pixels.
+
+    Returns:
+        (B, C, S, S) float32; place (r, t) is that of ``points[:, t, r]``.
+    """
+    grid = points.transpose(1, 2)
+    return F.grid_sample(maps, grid, padding_mode="border", align_corners=True)
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of each place of one map with each of another: two (B, C, S, S) -> (B, S*S, S*S)."""
+    a = F.normalize(a.flatten(2), dim=1, eps=EPSILON)  # (B, C, P), P = S * S
+    b = F.normalize(b.flatten(2), dim=1, eps=EPSILON)
+    return a.transpose(1, 2) @ b
+
+
+def centered(correspondence: Tensor) -> Tensor:
+    """Pointwise centring: each place of the first map loses its mean over the second map.
+
+    Args:
+        correspondence: (B, P, P) float32.
+
+    Returns:
+        (B, P, P) float32, whose mean over everything is what it was.
+    """
+    mean = correspondence.mean()
+    rowwise = correspondence - correspondence.mean(dim=2, keepdim=True)
+    return rowwise - rowwise.mean() + mean
+
+
+def magnitude_weights(features: Tensor, weighting: Weighting) -> Tensor:
+    """Activation of the mean magnitude: (B, C, h, w) float32 -> (B, 1, h, w) in [0, 1)."""
+    magnitude = features.abs().mean(dim=1, keepdim=True)
+    return magnitude.tanh() if weighting == "tanh" else magnitude.sigmoid()
+
+
+class Points(NamedTuple):
+    """Maps sampled at points: features (B, C, S, S), codes (B, d, S, S), weights (B, 1, S, S)."""
+
+    features: Tensor
+    code: Tensor
+    weights: Tensor | None
+
+    @classmethod
+    def of(cls, features: Tensor, code: Tensor, weights: Tensor | None, points: Tensor) -> Points:
+        """Sample all maps of a batch at its points."""
+        at = None if weights is None else sampled(weights, points)
+        return cls(sampled(features, points), sampled(code, points), at)
+
+
+def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) -> Tensor:
+    """The loss of each pair of places, (B, P, P) float32, not reduced.
+
+    Args:
+        a: of the anchors.
+        b: of what they are compared with.
+        shift: b of the formula.
+        config: centring, clamps.
+    """
+    with torch.no_grad():
+        target = cosines(a.features, b.features)  # (B, P, P)
+        if config.pointwise:
+            target = centered(target)
+        target = target - shift
+        if a.weights is not None and b.weights is not None:
+            target = target * a.weights.flatten(2).transpose(1, 2) * b.weights.flatten(2)
+    code = cosines(a.code, b.code)
+    if config.clamp_negative or config.clamp_above is not None:
+        code = code.clamp(0.0 if config.clamp_negative else None, config.clamp_above)
+    return -code * target
+
+
+def correspondence_terms(
+    features: tuple[Tensor, Tensor],
+    codes: tuple[Tensor, Tensor],
+    draws: Draws,
+    shifts: Shifts,
+    config: CorrespondenceConfig,
+    *,
+    weighted: bool = False,
+) -> Terms:
+    """The three terms for one modality.
+
+    Args:
+        features: (B, C, h, w) float32 frozen features of the anchors and of their positives.
+        codes: (B, d, h, w) float32, of the same.
+        draws: points and pairs.
+        shifts: b of each term.
+        config: everything else.
+        weighted: whether ``config.weighting`` applies to this modality.
+    """
+    anchors, positives = (
+        (f, c, magnitude_weights(f, config.weighting) if weighted else None)
+        for f, c in zip((f.detach() for f in features), codes, strict=True)
+    )
+    at_p = Points.of(*anchors, draws.anchor)
+    at_q = Points.of(*positives, draws.positive)
+    own = pair_loss(at_p, at_p, shifts.own, config).mean()
+    knn = pair_loss(at_p, at_q, shifts.knn, config).mean()
+    random = []
+    for sources in draws.sources:
+        others = (None if maps is None else maps[sources] for maps in anchors)
+        negatives = Points.of(*others, draws.positive)  # type: ignore[arg-type]
+        random.append(pair_loss(at_p, negatives, shifts.random, config).mean())
+    return Terms(own, knn, torch.stack(random).mean())

@@ -1,0 +1,252 @@
+"""What UniM2 minimises, and one step of doing so.
+
+L = sum over modalities of w (a_self l_self + a_knn l_knn + a_rand l_rand), the terms of
+``correspondence``, plus the losses of the probes, which do not reach the network, plus, as an
+option, the reconstruction of the fused features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from unim2_core.errors import ModelError
+from unim2_core.learning.correspondence import (
+    CorrespondenceConfig,
+    Draws,
+    Shifts,
+    Terms,
+    correspondence_terms,
+    draw,
+)
+from unim2_core.model.probes import ClusterProbe, LinearProbe
+from unim2_core.model.segmenter import Segmented, Segmenter, SegmenterConfig, reconstruction_loss
+
+PROBE_RATE = 5e-3
+"""Learning rate of both probes."""
+
+
+class TermWeights(NamedTuple):
+    """a of each term."""
+
+    own: float
+    knn: float
+    random: float
+
+
+@dataclass(frozen=True)
+class ModalityLoss:
+    """How one modality counts.
+
+    Attributes:
+        weight: w, of the whole modality.
+        terms: a of each term.
+        shifts: b of each term.
+    """
+
+    weight: float
+    terms: TermWeights
+    shifts: Shifts
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is minimised.
+
+    Attributes:
+        modalities: the loss of each modality of the network.
+        correspondence: form of the correspondence loss.
+        reconstruction: weight of the reconstruction of the fused features, 0 for none.
+        alpha: sharpness of a soft assignment to clusters; None for a hard one.
+        extra_clusters: cluster centres beyond the number of classes.
+    """
+
+    modalities: Mapping[str, ModalityLoss]
+    correspondence: CorrespondenceConfig = field(default_factory=CorrespondenceConfig)
+    reconstruction: float = 0.0
+    alpha: float | None = None
+    extra_clusters: int = 0
+
+    def __post_init__(self) -> None:
+        if self.reconstruction < 0 or self.extra_clusters < 0 or (self.alpha or 1) <= 0:
+            raise ModelError(
+                "the objective cannot be formed",
+                expected="no negative weight or number of extra clusters, a positive alpha",
+                found=f"{self.reconstruction}, {self.extra_clusters}, {self.alpha}",
+            )
+
+
+class Batch(NamedTuple):
+    """Images of one step, as frozen features.
+
+    Attributes:
+        anchors: (B, D, h, w) float32 of each modality.
+        positives: the same of an image that looks like each.
+        labels: (B, H, W) integers, only to measure with; None where there are none.
+        salience: (B, h, w) masks of anchors and positives, where points are drawn from them.
+    """
+
+    anchors: Mapping[str, Tensor]
+    positives: Mapping[str, Tensor]
+    labels: Tensor | None = None
+    salience: tuple[Tensor, Tensor] | None = None
+
+
+class StepDraws(NamedTuple):
+    """All randomness of one step.
+
+    Attributes:
+        correspondence: points and pairs of each modality.
+        dropout: masks of the anchors' pass and of the positives', see ``Segmenter.forward``.
+    """
+
+    correspondence: Mapping[str, Draws]
+    dropout: tuple[Tensor, Tensor]
+
+
+class Objective(nn.Module):
+    """The network, its probes, and the loss over a batch.
+
+    Args:
+        network: form of the network.
+        config: what is minimised.
+        classes: K.
+
+    Raises:
+        ModelError: ``config`` does not say how each modality of the network counts.
+    """
+
+    def __init__(self, network: SegmenterConfig, config: ObjectiveConfig, classes: int) -> None:
+        super().__init__()
+        missing = set(network.modalities) - set(config.modalities)
+        if missing:
+            raise ModelError(
+                "the objective does not say how every modality counts",
+                expected=f"weights for {', '.join(network.modalities)}",
+                found=f"none for {', '.join(sorted(missing))}",
+            )
+        self.config = config
+        self.segmenter = Segmenter(network)
+        self.cluster_probe = ClusterProbe(network.code_dim, classes + config.extra_clusters)
+        self.linear_probe = LinearProbe(network.code_dim, classes)
+        self.decoder = (
+            nn.Conv2d(network.code_dim, network.feature_dim, 1) if config.reconstruction else None
+        )
+
+    def draw(
+        self,
+        batch: Batch,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | None = None,
+    ) -> StepDraws:
+        """Draw everything for one step, points and pairs anew for each modality."""
+        size = len(next(iter(batch.anchors.values())))
+        points = {
+            name: draw(
+                size,
+                self.config.correspondence,
+                batch.salience,
+                generator=generator,
+                device=device,
+            )
+            for name in self.segmenter.config.modalities
+        }
+        anchor, positive = (
+            self.segmenter.draw_dropout_masks(size, generator=generator, device=device)
+            for _ in range(2)
+        )
+        return StepDraws(points, (anchor, positive))
+
+    def forward(self, batch: Batch, draws: StepDraws) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss.
+
+        Args:
+            batch: features, and labels where there are any.
+            draws: all randomness.
+
+        Returns:
+            The total, a scalar with gradient, and every scalar worth logging, without.
+        """
+        anchors = self.segmenter(batch.anchors, draws.dropout[0])
+        positives = self.segmenter(batch.positives, draws.dropout[1])
+        terms = self._terms(batch, anchors, positives, draws)
+        log = {}
+        totals = dict.fromkeys(Terms._fields, torch.zeros((), device=anchors.code.device))
+        for name, modality_terms in terms.items():
+            loss = self.config.modalities[name]
+            for kind, term, weight in zip(Terms._fields, modality_terms, loss.terms, strict=True):
+                log[f"loss/{kind}/{name}"] = term
+                totals[kind] = totals[kind] + loss.weight * weight * term
+            log[f"weight/{name}"] = torch.tensor(loss.weight)
+        log |= {f"loss/{kind}": total for kind, total in totals.items()}
+        total = torch.stack(list(totals.values())).sum()
+        if self.decoder is not None:
+            rebuilt = reconstruction_loss(self.decoder(anchors.code), anchors.returned)
+            log["loss/reconstruction"] = rebuilt
+            total = total + self.config.reconstruction * rebuilt
+        if batch.labels is not None:
+            log["loss/linear"] = self.linear_probe.loss(anchors.code, batch.labels)
+            total = total + log["loss/linear"]
+        log["loss/cluster"] = self.cluster_probe(anchors.code, self.config.alpha)[0]
+        total = total + log["loss/cluster"]
+        log["loss/total"] = total
+        return total, {name: value.detach() for name, value in log.items()}
+
+    def _terms(
+        self, batch: Batch, anchors: Segmented, positives: Segmented, draws: StepDraws
+    ) -> dict[str, Terms]:
+        config = self.config.correspondence
+        codes = self.segmenter.supervised_codes(anchors.code)
+        codes_pos = self.segmenter.supervised_codes(positives.code)
+        names = self.segmenter.config.modalities
+        terms = {}
+        for name in names:
+            features = (batch.anchors[name], batch.positives[name])
+            if len(names) == 1:  # the published code compares with features after dropout here
+                features = (anchors.returned, positives.returned)
+            terms[name] = correspondence_terms(
+                features,
+                (codes[name], codes_pos[name]),
+                draws.correspondence[name],
+                self.config.modalities[name].shifts,
+                config,
+                weighted=config.weights(reference=name == names[0]),
+            )
+        return terms
+
+
+def build_optimizer(objective: Objective, rate: float) -> torch.optim.Adam:
+    """Adam with a rate for the network and one for the probes.
+
+    The release has three optimisers; Adam keeps its state for each tensor, so groups are equal.
+    """
+    probes = [*objective.cluster_probe.parameters(), *objective.linear_probe.parameters()]
+    decoder = objective.decoder.parameters() if objective.decoder is not None else ()
+    network = [*objective.segmenter.parameters(), *decoder]
+    return torch.optim.Adam(
+        [{"params": network, "lr": rate}, {"params": probes, "lr": PROBE_RATE}]
+    )
+
+
+def training_step(
+    objective: Objective, optimizer: torch.optim.Optimizer, batch: Batch, draws: StepDraws
+) -> dict[str, Tensor]:
+    """Take one step; returns every scalar worth logging."""
+    optimizer.zero_grad(set_to_none=True)
+    total, log = objective(batch, draws)
+    total.backward()
+    optimizer.step()
+    return log
+
+
+def reset_probes(objective: Objective, optimizer: torch.optim.Optimizer) -> None:
+    """Let both probes begin anew, the optimiser's memory of them included."""
+    for probe in (objective.cluster_probe, objective.linear_probe):
+        probe.reset_parameters()
+        for parameter in probe.parameters():
+            optimizer.state.pop(parameter, None)
