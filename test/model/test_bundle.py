@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import ModelError, Unim2Error
 from unim2_core.model.bundle import MANIFEST, PARITY, WEIGHTS, Bundle, Manifest
 
 
@@ -76,6 +77,23 @@ def test_nothing_is_left_of_a_failed_write(model_path: Path, tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         Bundle.write(tmp_path / "new.unim2", _manifest(model_path), {}, fill)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", [0, 1000, 20_000])
+def test_a_full_disk_is_explained_and_leaves_nothing(
+    model_path: Path, tmp_path: Path, limit: int
+) -> None:
+    manifest = _manifest(model_path)
+    weights = {"mean": np.ones(4000, np.float32)}  # 16 kB
+    noise = {"images": np.random.default_rng(0).integers(0, 256, 40_000, np.uint8)}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(Unim2Error, match=r"cannot write.*\n.*room on its disk"):
+            Bundle.write(tmp_path / "new.unim2", manifest, weights, lambda _: noise)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -216,6 +216,8 @@ class Bundle:
             (draft / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
             draft.chmod(0o755)
             _swap(draft, path)
+        except SafetensorError as error:  # how it says that the disk is full
+            raise cannot_write(path, OSError(str(error))) from error
         except OSError as error:
             raise cannot_write(path, error) from error
         finally:
