@@ -137,3 +137,16 @@ def test_sets_without_any_of_the_modalities_are_passed_over(tmp_path: Path) -> N
     result = _train(tmp_path / "drive", tmp_path / "m.unim2", "--modalities", "thermal")
     assert result.exit_code == 0, result.output
     assert Bundle(tmp_path / "m.unim2").manifest.training["frames"] == 2
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
+    write_bag(tmp_path / "drive", 3)
+    model = tmp_path / "run [red] 2.unim2"
+    trained = _train(tmp_path / "drive", model)
+    assert trained.exit_code == 0, trained.output
+    assert "run [red] 2.unim2:" in trained.output
+    out = str(tmp_path / "out.mcap")
+    arguments = ["segment", str(tmp_path / "drive"), "--model", str(model), "--out", out]
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "run [red] 2: k-means" in result.output

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import console, progress, warn
@@ -17,7 +18,7 @@ from unim2_core.cli.segment import print_report, segment_bag
 from unim2_core.cli.train import MAX_SEED, train_kmeans
 from unim2_core.data.synthetic import DriveConfig, default_rig, write_drive
 from unim2_core.errors import Unim2Error
-from unim2_core.files import write_atomically
+from unim2_core.files import cannot_write, write_atomically
 from unim2_core.inference.bag_segmenter import SegmentReport
 from unim2_core.inference.pipeline import Pipeline, Segmentation
 from unim2_core.learning.training_free import KMeansConfig
@@ -49,6 +50,7 @@ def command(
     Example: unim2 demo --out out/demo
     """
     started = time.monotonic()
+    clustering = KMeansConfig(modalities=MODALITIES, clusters=clusters, seed=seed)
     _empty(out)
     drive, rig_file, model = out / "drive", out / "rig.yaml", out / "model.unim2"
     config = DriveConfig(seed=seed, duration_s=seconds)
@@ -57,7 +59,6 @@ def command(
     with progress("rendering a drive", None) as advance:
         write_drive(drive, config, advance)
 
-    clustering = KMeansConfig(modalities=MODALITIES, clusters=clusters, seed=seed)
     train_kmeans([drive], model, rig, clustering, "texture", frames=60)
     pipeline = Pipeline(Bundle(model))
     with Film(out / "overlay.mp4", config.rate_hz) as film:
@@ -114,16 +115,24 @@ class Pictures:
 
 def _empty(out: Path) -> None:
     """Make the folder, emptied of an earlier demo and of nothing else."""
-    if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
-        raise Unim2Error(
-            f"{out} is not empty and was not made by unim2 demo",
-            expected="a new folder, an empty one, or that of an earlier demo",
-            found=f"{len(list(out.iterdir()))} entries",
-            remedy="choose another with --out",
-        )
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    (out / MARKER).touch()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        entries = list(out.iterdir())
+        if entries and not (out / MARKER).is_file():
+            raise Unim2Error(
+                f"{out} is not empty and was not made by unim2 demo",
+                expected="a new folder, an empty one, or that of an earlier demo",
+                found=f"{len(entries)} entries",
+                remedy="choose another with --out",
+            )
+        (out / MARKER).touch()
+        for entry in entries:  # not the folder itself: it may be a mounted volume
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != MARKER:
+                entry.unlink()
+    except OSError as error:
+        raise cannot_write(out, error) from error
 
 
 def _summary(out: Path, offline: SegmentReport, live: LiveReport | None, seconds: float) -> None:
@@ -147,4 +156,4 @@ def _summary(out: Path, offline: SegmentReport, live: LiveReport | None, seconds
         ("live/outputs", "what the live node published, a rosbag2"),
     ):
         if (out / name).exists():
-            console.print(f"  {out / name}: {what}")
+            console.print(escape(f"  {out / name}: {what}"))

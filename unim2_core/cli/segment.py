@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import console, fail, progress, warn, write_json
@@ -79,9 +80,9 @@ def segment_bag(
     Raises:
         Unim2Error: the bag, the rig or the output cannot be used.
     """
-    console.print(pipeline.bundle.manifest.summary)
+    console.print(escape(pipeline.bundle.manifest.summary))
     for assumption in pipeline.assumptions(rig):
-        console.print(f"assumed: {assumption}")
+        console.print(escape(f"assumed: {assumption}"))
     with BagReader(bag) as reader:
         for warning in (*reader.notes, *check_topics(reader, rig)):
             warn(warning)
@@ -103,7 +104,7 @@ def print_report(report: SegmentReport) -> None:
     for name in sorted({*report.used, *reasons}):
         share = 100 * report.used[name] / max(report.frames, 1)
         table.add_row(
-            name, f"{report.used[name]} ({share:.0f} %)", ", ".join(reasons.get(name, ()))
+            name, f"{report.used[name]} ({share:.0f} %)", escape(", ".join(reasons.get(name, ())))
         )
     console.print(table)
     for name in sorted(set(reasons) - set(report.used)):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import Advance, console, progress, warn, write_json
@@ -66,7 +67,7 @@ def command(
         bag, out, rig_from(rig, topic), config, backbone, frames, download, overwrite
     )
     report = {"version": bundle.version, **bundle.manifest.training}
-    console.print(f"{bundle.path}: {bundle.manifest.summary}; version {bundle.version}")
+    console.print(escape(f"{bundle.path}: {bundle.manifest.summary}; version {bundle.version}"))
     table = Table("class", "share of the places")
     for label, share in zip(bundle.manifest.labels, report["shares"], strict=True):
         table.add_row(label.name, f"{100 * share:.1f} %")
