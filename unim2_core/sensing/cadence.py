@@ -29,6 +29,8 @@ IN_DOUBT = 0.3
 GAIN = 0.3
 """Weight of a stamp against the beat. Less would average more jitter away, but an error of the
 period adds up: it moves the beat by (1 - GAIN) / GAIN times as much."""
+STEADY_GAIN = 0.2
+"""The same once the period is counted on the beat."""
 JITTER = 5.0
 """Times the mean distance from the beat at which a stamp is no longer jitter (four standard
 deviations), but a beat that changed; the stamp itself then says more."""
@@ -91,9 +93,12 @@ class Cadence:
         return len(self._beat) > 2 and self._roughness < ROUGH
 
     def slower_than(self, other: Cadence) -> bool:
-        """Whether this stream's period is certainly longer; the fewer intervals, the stricter."""
+        """Whether this stream's period is certainly longer: of few intervals or rough ones, much."""
         fewest = min(len(self._sorted), len(other._sorted))
-        return fewest > 2 and self.period_ns > other.period_ns * (1.06 + 24 / fewest**2)
+        if fewest < 3:
+            return False
+        margin = 0.05 + 0.4 * (self._roughness + other._roughness) + 24 / fewest**2
+        return self.period_ns > other.period_ns * (1 + margin)
 
     def observe(self, stamp_ns: int) -> Tick:
         """Take in the next stamp and place it on the beat.
@@ -216,7 +221,8 @@ class Cadence:
         self._beat.append((tick.stamp_ns, 0))
 
     def _follow(self, tick: Tick, count: int, offset: float) -> None:
-        gain = max(GAIN, 1 / (len(self._beat) + 1))
+        gain = GAIN if len(self._beat) < COUNTED else STEADY_GAIN
+        gain = max(gain, 1 / (len(self._beat) + 1))
         self._beat.append((tick.stamp_ns, self._beat[-1][1] + count))
         self._roughness += FORGET * (abs(offset) - self._roughness)
         self._due_ns += round((count + gain * offset) * self.period_ns)
