@@ -93,7 +93,7 @@ class Cadence:
         return len(self._beat) > 2 and self._roughness < ROUGH
 
     def slower_than(self, other: Cadence) -> bool:
-        """Whether this stream's period is certainly longer: of few intervals or rough ones, much."""
+        """Whether this stream's period is longer beyond what jitter or few intervals explain."""
         fewest = min(len(self._sorted), len(other._sorted))
         if fewest < 3:
             return False
