@@ -16,7 +16,7 @@ from unim2_core.evaluation.release_options import correspondence_config, options
 from unim2_core.learning.correspondence import (
     CorrespondenceConfig,
     Draws,
-    Points,
+    Maps,
     Shifts,
     centered,
     correspondence_terms,
@@ -95,10 +95,9 @@ def _case_rows(file: str, case: str, golden: Arrays, maps: list[Tensor]) -> Iter
 def _intermediate(
     maps: list[Tensor], draws: Draws, shifts: Shifts, config: CorrespondenceConfig
 ) -> dict[str, Tensor]:
-    features, features_pos, code, code_pos = maps
-    p = Points.of(features, code, None, draws.anchor)
-    q = Points.of(features_pos, code_pos, None, draws.positive)
-    negatives = [Points.of(features[i], code[i], None, draws.positive) for i in draws.sources]
+    anchors, positives = Maps(maps[0], maps[2]), Maps(maps[1], maps[3])
+    p, q = anchors.at(draws.anchor), positives.at(draws.positive)
+    negatives = [anchors.of(sources).at(draws.positive) for sources in draws.sources]
     return {
         "sampled_feats": p.features,
         "sampled_feats_pos": q.features,

@@ -43,8 +43,8 @@ def _cluster(golden: dict[str, Any], case: str) -> dict[str, Tensor]:
     probe = ClusterProbe(centers.shape[1], len(centers))
     probe.load_state_dict({"centers": centers})
     loss, probabilities = probe(code, alpha)
-    loss.backward()
-    found = {"loss": loss, "probs": probabilities, "grad_clusters": _gradient(probe.centers)}
+    (gradient,) = torch.autograd.grad(loss, probe.centers)
+    found = {"loss": loss, "probs": probabilities, "grad_clusters": gradient}
     if alpha is not None:
         found["log_probs"] = probe.log_probabilities(code, alpha)
     return found
@@ -57,16 +57,13 @@ def _linear(golden: dict[str, Any]) -> dict[str, Tensor]:
     probe = LinearProbe(weight.shape[1], len(weight))
     probe.load_state_dict({"weight": weight, "bias": bias})
     loss = probe.loss(code, label)
-    loss.backward()
+    gradients = torch.autograd.grad(loss, list(probe.parameters()))
+    found = {
+        f"grad_{name}": each
+        for (name, _), each in zip(probe.named_parameters(), gradients, strict=True)
+    }
     return {
+        **found,
         "logits_up": resized(probe(code), label.shape[-2:]),
         "loss": loss,
-        "grad_weight": _gradient(probe.weight),
-        "grad_bias": _gradient(probe.bias),
     }
-
-
-def _gradient(parameter: Tensor | None) -> Tensor:
-    if parameter is None or parameter.grad is None:
-        raise ValueError("a parameter of a probe has no gradient")
-    return parameter.grad

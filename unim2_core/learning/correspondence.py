@@ -200,25 +200,29 @@ def magnitude_weights(features: Tensor, weighting: Weighting) -> Tensor:
     return magnitude.tanh() if weighting == "tanh" else magnitude.sigmoid()
 
 
-class Points(NamedTuple):
-    """Maps sampled at points: features (B, C, S, S), codes (B, d, S, S), weights (B, 1, S, S)."""
+class Maps(NamedTuple):
+    """A batch: features (B, C, h, w), codes (B, d, h, w) and, or None, weights (B, 1, h, w)."""
 
     features: Tensor
     code: Tensor
-    weights: Tensor | None
+    weights: Tensor | None = None
 
-    @classmethod
-    def of(cls, features: Tensor, code: Tensor, weights: Tensor | None, points: Tensor) -> Points:
-        """Sample all maps of a batch at its points."""
-        at = None if weights is None else sampled(weights, points)
-        return cls(sampled(features, points), sampled(code, points), at)
+    def of(self, sources: Tensor) -> Maps:
+        """Take the images (B,) of these indices."""
+        weights = None if self.weights is None else self.weights[sources]
+        return Maps(self.features[sources], self.code[sources], weights)
+
+    def at(self, points: Tensor) -> Maps:
+        """Sample everything at points (B, S, S, 2); see ``sampled``."""
+        weights = None if self.weights is None else sampled(self.weights, points)
+        return Maps(sampled(self.features, points), sampled(self.code, points), weights)
 
 
-def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) -> Tensor:
+def pair_loss(a: Maps, b: Maps, shift: float, config: CorrespondenceConfig) -> Tensor:
     """The loss of each pair of places, (B, P, P) float32, not reduced.
 
     Args:
-        a: of the anchors.
+        a: of the anchors, sampled at S x S points.
         b: of what they are compared with.
         shift: b of the formula.
         config: centring, clamps.
@@ -256,16 +260,14 @@ def correspondence_terms(
         weighted: whether ``config.weighting`` applies to this modality.
     """
     anchors, positives = (
-        (f, c, magnitude_weights(f, config.weighting) if weighted else None)
-        for f, c in zip((f.detach() for f in features), codes, strict=True)
+        Maps(f.detach(), c, magnitude_weights(f.detach(), config.weighting) if weighted else None)
+        for f, c in zip(features, codes, strict=True)
     )
-    at_p = Points.of(*anchors, draws.anchor)
-    at_q = Points.of(*positives, draws.positive)
+    at_p, at_q = anchors.at(draws.anchor), positives.at(draws.positive)
     own = pair_loss(at_p, at_p, shifts.own, config).mean()
     knn = pair_loss(at_p, at_q, shifts.knn, config).mean()
     random = []
     for sources in draws.sources:
-        others = (None if maps is None else maps[sources] for maps in anchors)
-        negatives = Points.of(*others, draws.positive)  # type: ignore[arg-type]
+        negatives = anchors.of(sources).at(draws.positive)
         random.append(pair_loss(at_p, negatives, shifts.random, config).mean())
     return Terms(own, knn, torch.stack(random).mean())

@@ -35,7 +35,7 @@ def nearest(descriptors: Tensor, count: int, groups: Tensor | None = None) -> Te
     Args:
         descriptors: (N, D) float32 of unit length.
         count: how many are wanted of each image.
-        groups: (N,) integers; images of one group, such as crops of one picture, are no
+        groups: (N,) integers from 0; images of one group, such as crops of one picture, are no
             neighbours of each other. None: each image is its own first neighbour, as published.
 
     Returns:
@@ -46,7 +46,7 @@ def nearest(descriptors: Tensor, count: int, groups: Tensor | None = None) -> Te
     """
     available = len(descriptors)
     if groups is not None and available:
-        available -= int(groups.unique(return_counts=True)[1].max())
+        available -= int(torch.bincount(groups).max())
     if available < count:
         raise ModelError(
             "there are too few images to be neighbours",

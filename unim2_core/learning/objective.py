@@ -238,8 +238,10 @@ def training_step(
 ) -> dict[str, Tensor]:
     """Take one step; returns every scalar worth logging."""
     optimizer.zero_grad(set_to_none=True)
+    total: Tensor
+    log: dict[str, Tensor]
     total, log = objective(batch, draws)
-    total.backward()
+    total.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return log
 

@@ -1,4 +1,4 @@
-"""The frozen backbone inside a checkpoint of the reference release, its size read off its shapes."""
+"""The frozen backbone in a checkpoint of the reference release, its size read off its shapes."""
 
 from __future__ import annotations
 

@@ -187,13 +187,10 @@ class Segmenter(nn.Module):
         Returns:
             (B, d, h, w) for each modality: s, or s_X where it is harmonized.
         """
-        harmonized = {name: network(code) for name, network in self.harmonizers.items()}
-        return {
-            name: harmonized.get(name, harmonized.get(SHARED))
-            if name in self.config.harmonized
-            else code
-            for name in self.config.modalities
-        }
+        codes = dict.fromkeys(self.config.modalities, code)
+        if SHARED in self.harmonizers:
+            return codes | dict.fromkeys(self.config.harmonized, self.harmonizers[SHARED](code))
+        return codes | {name: network(code) for name, network in self.harmonizers.items()}
 
     def _check(self, features: Mapping[str, Tensor]) -> None:
         found = {name: tuple(tensor.shape) for name, tensor in features.items()}
