@@ -85,7 +85,8 @@ class Intrinsics:
         A million where no ray reaches the pixel: polynomials may end short of the corners.
         """
         columns, rows = np.meshgrid(np.arange(self.width), np.arange(self.height))
-        return self._undistorted(np.stack([columns, rows], axis=-1) * 1.0).astype(np.float32)
+        pixels = np.stack([columns, rows], axis=-1).astype(np.float64)
+        return self._undistorted(pixels).astype(np.float32)
 
     def project(self, rays: Points) -> Points:
         """Where a direction is seen.

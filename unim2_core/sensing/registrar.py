@@ -23,8 +23,8 @@ class Registration:
     """Where the sensors of one frame set see the cells of the reference's grid.
 
     Attributes:
-        maps: sensor -> its map; None = aligned, nothing is to be moved. Holds every sensor of the
-            set but the reference.
+        maps: sensor -> its map; None = aligned and of the same size, nothing is to be moved.
+            Holds every sensor of the set but the reference.
         measured: (h, w) bool, True where depth was measured; None where the set has none that
             can be used.
     """
@@ -130,7 +130,7 @@ class Registrar:
         if depth and reference:
             inverse, measured = self._cell_depth(*depth, reference)
         maps = {
-            name: self._map(frame, sizes[name], reference, depth, inverse)
+            name: self._map(frame, grid, sizes[name], reference, depth, inverse)
             for name, frame in frames.frames.items()
             if name != self.reference
         }
@@ -154,6 +154,7 @@ class Registrar:
     def _map(
         self,
         frame: Frame,
+        grid: Size,
         size: Size,
         reference: Intrinsics | None,
         depth: tuple[Frame, Intrinsics, Pose] | None,
@@ -174,11 +175,11 @@ class Registrar:
                 f"taken as aligned with {self.reference} and scaled to its size: "
                 f"no {' and no '.join(unknown)}"
             )
-            return None
+            return _unmoved(grid, size)
         prepared = self._prepare(name, frame.camera.scaled(size), pose, reference, depth)
         if prepared.aligned:
             self._methods[name] = f"aligned with {self.reference}, as its extrinsics say"
-            return None
+            return _unmoved(grid, size)
         if depth is None or inverse is None:
             self._methods[name] = (
                 f"registered without depth, as if everything were {self.assumption}"
@@ -215,3 +216,7 @@ class Registrar:
             )
             self._prepared[name] = kept
         return kept
+
+
+def _unmoved(grid: Size, size: Size) -> GridMap | None:
+    return None if size == grid else GridMap.stretched(grid, size)

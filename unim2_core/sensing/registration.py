@@ -110,14 +110,12 @@ class GridProjection:
 
     @property
     def aligned(self) -> bool:
-        """Whether every cell is seen by its twin, whatever its distance."""
-        height, width = self._turned.shape[:2]
-        if (height, width) != (self._sensor.height, self._sensor.width):
-            return False
-        columns, rows = np.meshgrid(np.arange(width), np.arange(height))
-        twins = np.stack([columns, rows], axis=-1)
+        """Whether every cell is seen at the same place of the image, whatever its distance."""
+        size = self._turned.shape[:2]
+        source = (self._sensor.height, self._sensor.width)
+        twins = GridMap.stretched((size[0], size[1]), source).coordinates
         return all(
-            np.abs(self(np.full((height, width), q, np.float32), None).coordinates - twins).max()
+            np.abs(self(np.full(size, q, np.float32), None).coordinates - twins).max()
             < _ALIGNED_CELLS
             for q in (0.0, 1 / _NEAREST_M)
         )

@@ -49,9 +49,27 @@ class GridMap:
         valid = inside & visible
         return cls(np.where(valid[..., None], coordinates, _OUTSIDE), valid, source)
 
+    @classmethod
+    def stretched(cls, size: Size, source: Size) -> GridMap:
+        """The map between two grids of one camera.
+
+        Args:
+            size: (height, width) of the reference's grid.
+            source: (height, width) of the sensor's grid.
+        """
+        rows, columns = (
+            (np.arange(count) + 0.5) * (of / count) - 0.5
+            for count, of in zip(size, source, strict=True)
+        )
+        coordinates = np.stack(np.meshgrid(columns, rows), axis=-1).astype(np.float32)
+        return cls(coordinates, np.ones(size, np.bool_), source)
+
 
 def gather(
-    tokens: NDArray[np.float32], grid_map: GridMap, measured: Mask | None = None
+    tokens: NDArray[np.float32],
+    grid_map: GridMap,
+    measured: Mask | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.float32], Mask]:
     """Interpolate tokens bilinearly; only neighbours that exist and were measured have weight.
 
@@ -59,6 +77,7 @@ def gather(
         tokens: (h_s, w_s, D) float32 of the sensor, finite, of the map's ``source`` size.
         grid_map: from the reference's grid (h, w).
         measured: (h_s, w_s) bool, False where a token saw no measurement; None = all.
+        out: (h, w, D) float32, C-contiguous, to write to; None = a new array.
 
     Returns:
         (h, w, D) float32, 0 where not valid; (h, w) bool, True where the map is valid and a
@@ -82,7 +101,9 @@ def gather(
     weights *= valid[:, None] / np.maximum(total, np.float32(1e-3))
 
     flat = tokens.reshape(-1, dim)
-    gathered = np.empty((len(cells), 1, dim), np.float32)
+    if out is None:
+        out = np.empty((*grid_map.valid.shape, dim), np.float32)
+    gathered = out.reshape(-1, 1, dim)
     corners = np.empty((_BLOCK, 4, dim), np.float32)
     for start in range(0, len(cells), _BLOCK):
         part = slice(start, min(start + _BLOCK, len(cells)))
@@ -90,8 +111,7 @@ def gather(
         # The indices are in range; "clip" spares numpy a buffer that would guard ``out``.
         np.take(flat, cells[part], axis=0, out=four, mode="clip")
         np.matmul(weights[part, None], four, out=gathered[part])  # (b, 1, 4) (b, 4, D)
-    shape = grid_map.valid.shape
-    return gathered.reshape(*shape, dim), valid.reshape(shape)
+    return out, valid.reshape(grid_map.valid.shape)
 
 
 def warp_image(image: NDArray[Any], grid_map: GridMap, fill: float = 0) -> NDArray[Any]:
@@ -102,7 +122,7 @@ def warp_image(image: NDArray[Any], grid_map: GridMap, fill: float = 0) -> NDArr
         grid_map: at the size of the result.
         fill: value where the map is not valid.
     """
-    warped = cv2.remap(
+    warped: NDArray[Any] = cv2.remap(
         image,
         grid_map.coordinates,
         None,
