@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scenes import HEIGHT, PERIOD_NS, START_NS, WIDTH, rgb_image, thermal_image
 
-from unim2_core.errors import DecodeError
+from unim2_core.errors import DecodeError, RigError
 from unim2_core.sensing.bag_messages import camera_info_message, image_message
 from unim2_core.sensing.intake import Intake
 from unim2_core.sensing.rig import Rig
@@ -113,6 +113,11 @@ def test_sensors_in_one_namespace_share_its_calibration() -> None:
     cameras = {name: frame.camera for name, frame in intake.decode(matched).frames.items()}
     assert cameras["rgb"] is not None
     assert cameras["rgb"] == cameras["nir"]
+
+
+def test_one_topic_cannot_feed_two_sensors() -> None:
+    with pytest.raises(RigError, match="image topic once.*/rgb/image"):
+        _rig(nir={"topic": "/rgb/image"})
 
 
 def test_counts_can_be_read_while_another_thread_decodes() -> None:

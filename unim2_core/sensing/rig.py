@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
@@ -119,6 +120,10 @@ class Rig(_Strict):
             raise ValueError(f"unknown sensors {unknown}; expected some of {list(SENSORS)}")
         if self.reference not in self.sensors:
             raise ValueError(f"reference {self.reference!r} is not among {list(self.sensors)}")
+        topics = Counter(t for s in self.sensors.values() for t in s.image_topics.values())
+        shared = [topic for topic, count in topics.items() if count > 1]
+        if shared:
+            raise ValueError(f"expected each image topic once, found twice: {shared}")
         return self
 
     @property
