@@ -76,3 +76,20 @@ def play(sync: Synchronizer[int], events: Iterable[Event]) -> list[MatchedSet[in
 def frames_of(found: MatchedSet[int]) -> dict[str, int]:
     """Stream -> number of the exposure."""
     return {name: member.payload for name, member in found.members.items()}
+
+
+def warmed_up(
+    frames: int = 20, period_ns: int = PERIOD, **policies: StreamPolicy
+) -> Synchronizer[int]:
+    """Has seen rgb and depth arrive together, ``frames`` times; depth 1 ms before rgb."""
+    sync = synchronizer(**({"depth": StreamPolicy()} | policies))
+    for frame in range(-frames, 0):
+        stamp_ns = START + frame * period_ns
+        sync.add("depth", stamp_ns, frame, stamp_ns)
+        assert len(sync.add("rgb", stamp_ns, frame, stamp_ns + MS)) == 1
+    return sync
+
+
+def only(found: list[MatchedSet[int]]) -> MatchedSet[int]:
+    assert len(found) == 1
+    return found[0]
