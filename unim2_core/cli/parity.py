@@ -36,6 +36,8 @@ def command(
     if report.rows:
         for line in _lines(report):
             console.print(line, soft_wrap=True)  # a row is one line, whatever its length
+        passed, out, skipped = report.counts
+        console.print(f"{passed} ok, {out} out, {skipped} skipped", soft_wrap=True)
     if report.not_covered:
         console.print(f"not covered yet: {escape(', '.join(report.not_covered))}", soft_wrap=True)
     if json_file is not None:
@@ -50,6 +52,9 @@ def _lines(report: Report) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     numbers = [("max error", "tolerance", "")]
     for row in report.rows:
+        if row.skipped:
+            numbers.append(("-", "-", f"[yellow]skipped[/]: {escape(row.skipped)}"))
+            continue
         verdict = "ok" if row.ok else "[bold red]OUT[/]"
         numbers.append((f"{row.max_error:.1e}", f"{row.tolerance:.1e}", verdict))
     for text, (error, tolerance, verdict) in zip(texts, numbers, strict=True):

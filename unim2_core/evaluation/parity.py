@@ -101,6 +101,12 @@ class Report:
         """Whether every file is covered, and every comparison that was made within tolerance."""
         return not self.not_covered and not any(row.out for row in self.rows)
 
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many comparisons passed, are out of tolerance, and were skipped."""
+        passed, out = sum(row.ok for row in self.rows), sum(row.out for row in self.rows)
+        return passed, out, len(self.rows) - passed - out
+
 
 def deviation(found: ArrayLike, expected: ArrayLike) -> float:
     """Largest absolute difference, relative to the largest absolute value expected.

@@ -58,12 +58,9 @@ def _linear(golden: dict[str, Any]) -> dict[str, Tensor]:
     probe.load_state_dict({"weight": weight, "bias": bias})
     loss = probe.loss(code, label)
     gradients = torch.autograd.grad(loss, list(probe.parameters()))
-    found = {
-        f"grad_{name}": each
-        for (name, _), each in zip(probe.named_parameters(), gradients, strict=True)
-    }
     return {
-        **found,
+        "grad_weight": gradients[0],
+        "grad_bias": gradients[1],
         "logits_up": resized(probe(code), label.shape[-2:]),
         "loss": loss,
     }
