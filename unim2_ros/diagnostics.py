@@ -51,7 +51,7 @@ def sensor_status(node: str, source: ImageInput, counters: Mapping[str, int]) ->
             f"{publishers} publisher(s) on {topic} but nothing arrives: does the driver run with "
             "the DDS profile of config/dds, and is its QoS compatible?"
         )
-    return status(f"{node}: {source.sensor}", level, text, values)
+    return status(f"{node}: {source.label}", level, text, values)
 
 
 def report(stamp: Time, entries: list[DiagnosticStatus]) -> DiagnosticArray:

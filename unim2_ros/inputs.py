@@ -24,11 +24,18 @@ class ImageInput:
 
     Attributes:
         sensor: the sensor that the topic belongs to.
+        label: the sensor, with the topic where it is one of several; unique in a node.
         received: messages since the last ``take_received``.
     """
 
     def __init__(
-        self, node: Node, topic: str, sensor: str, arrived: Callable[[str, str, Any], None]
+        self,
+        node: Node,
+        topic: str,
+        sensor: str,
+        arrived: Callable[[str, str, Any], None],
+        *,
+        one_of_several: bool = False,
     ) -> None:
         """Subscribe.
 
@@ -37,8 +44,10 @@ class ImageInput:
             topic: name before remapping; ``.../compressed`` takes CompressedImage.
             sensor: the sensor that it belongs to.
             arrived: called with topic, sensor and message.
+            one_of_several: the sensor's image comes in several topics.
         """
         self.sensor = sensor
+        self.label = f"{sensor} {topic}" if one_of_several else sensor
         self.received = 0
         self._node = node
         self._topic = topic

@@ -68,7 +68,13 @@ class SegmentNode(Node):
         self._status = self._status_output()
         self._worker: LatestWorker[MatchedSet[Parts]] = LatestWorker(self._segment, self._failed)
         self._inputs = [
-            ImageInput(self, topic, sensor, self._arrived)
+            ImageInput(
+                self,
+                topic,
+                sensor,
+                self._arrived,
+                one_of_several=bool(rig.sensors[sensor].topics),
+            )
             for topic, sensor in self._intake.topics.items()
         ]
         for topic in self._intake.info_topics:

@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from unim2_ros.diagnostics import sensor_status
 from unim2_ros.inputs import ImageInput
 
 pytestmark = pytest.mark.ros
@@ -73,3 +74,14 @@ def test_counts_publishers_under_the_remapped_name(node: Node) -> None:
     publisher = node.create_publisher(Image, "/thermal/image", 1)
     assert _spin_until(node, lambda: source.publishers == 1, lambda: None)
     node.destroy_publisher(publisher)
+
+
+def test_the_topics_of_one_sensor_are_told_apart_in_diagnostics(node: Node) -> None:
+    sources = [
+        ImageInput(node, topic, "polarization", lambda *_: None, one_of_several=True)
+        for topic in ("/p/a0", "/p/a45")
+    ]
+    names = [sensor_status("segment", source, {}).name for source in sources]
+    assert names == ["segment: polarization /p/a0", "segment: polarization /p/a45"]
+    alone = ImageInput(node, "/rgb/image", "rgb", lambda *_: None)
+    assert sensor_status("segment", alone, {}).name == "segment: rgb"

@@ -116,7 +116,7 @@ def test_sensors_in_one_namespace_share_its_calibration() -> None:
 
 
 def test_one_topic_cannot_feed_two_sensors() -> None:
-    with pytest.raises(RigError, match="image topic once.*/rgb/image"):
+    with pytest.raises(RigError, match=r"image topic once.*/rgb/image"):
         _rig(nir={"topic": "/rgb/image"})
 
 
