@@ -26,12 +26,12 @@ def installed() -> bool:
     return importlib.util.find_spec(LIBRARY) is not None
 
 
-def marginals(image: NDArray[np.uint8], log_probabilities: Floats) -> Floats:
+def marginals(image: NDArray[np.uint8], probabilities: Floats) -> Floats:
     """Smooth the probabilities of one image along its edges.
 
     Args:
-        image: (H, W, 3) uint8.
-        log_probabilities: (K, H, W) float32, at most 0.
+        image: (H, W, 3) uint8, RGB.
+        probabilities: (K, H, W) float32 in [0, 1].
 
     Returns:
         (K, H, W) float32 in [0, 1].
@@ -44,18 +44,19 @@ def marginals(image: NDArray[np.uint8], log_probabilities: Floats) -> Floats:
             "no dense CRF here",
             expected=f"that {LIBRARY} can be imported",
             found="it is not installed",
-            remedy=f"pip install {LIBRARY}, or evaluate without the CRF",
+            remedy=f"evaluate without it, or build {LIBRARY} from its sources with Cython below 3",
         )
     densecrf = importlib.import_module(f"{LIBRARY}.densecrf")
     unary = importlib.import_module(f"{LIBRARY}.utils").unary_from_softmax
-    classes, height, width = log_probabilities.shape
+    classes, height, width = probabilities.shape
     crf = densecrf.DenseCRF2D(width, height, classes)
-    crf.setUnaryEnergy(np.ascontiguousarray(unary(np.exp(log_probabilities))))
+    crf.setUnaryEnergy(np.ascontiguousarray(unary(probabilities)))
     crf.addPairwiseGaussian(sxy=GAUSSIAN_PIXELS, compat=GAUSSIAN_WEIGHT)
     crf.addPairwiseBilateral(
         sxy=BILATERAL_PIXELS,
         srgb=BILATERAL_LEVELS,
-        rgbim=np.ascontiguousarray(image),
+        # As the release does it: the filter's lattice is not the same for another channel order.
+        rgbim=np.ascontiguousarray(image[..., ::-1]),
         compat=BILATERAL_WEIGHT,
     )
     found = crf.inference(ITERATIONS)

@@ -16,8 +16,6 @@ from unim2_core.evaluation.protocol import log_probabilities, predictions
 from unim2_core.model.probes import ClusterProbe, LinearProbe
 from unim2_core.sensing.modalities import MODALITIES
 
-MARGINALS = 1e-3
-"""Tolerance of CRF marginals after ten iterations of a filter on a hashed lattice."""
 KINDS = {"cluster": "cluster_logprob_alpha2", "linear": "linear_logprob"}
 
 
@@ -34,19 +32,20 @@ def protocol_rows(path: Path) -> Iterator[Row]:
     size = (height, width)
     images = _images(golden["image_normalised"])
     for kind, probe in _probes(golden).items():
-        found = log_probabilities(code, probe, size).numpy()
+        found = log_probabilities(code, probe, size)
         best = predictions(code, probe, size).numpy()
         name = f"{kind}_pred"
         yield Row(path.name, kind, name, deviation(best, golden[name]), EXACT)
         name = KINDS[kind]
-        yield Row(path.name, kind, name, deviation(found, golden[name]), FORWARD)
+        yield Row(path.name, kind, name, deviation(found.numpy(), golden[name]), FORWARD)
         smoothed, mapped = f"crf_q_{kind}", f"crf_pred_{kind}"
         if not crf.installed():
             for name in (smoothed, mapped):
                 yield skipped(path.name, kind, name, f"{crf.LIBRARY} is not installed")
             continue
-        q = np.stack([crf.marginals(*each) for each in zip(images, found, strict=True)])
-        yield Row(path.name, kind, smoothed, deviation(q, golden[smoothed]), MARGINALS)
+        probabilities = found.softmax(dim=1).numpy()
+        q = np.stack([crf.marginals(*each) for each in zip(images, probabilities, strict=True)])
+        yield Row(path.name, kind, smoothed, deviation(q, golden[smoothed]), FORWARD)
         best = q.argmax(axis=1)
         yield Row(path.name, kind, mapped, deviation(best, golden[mapped]), EXACT)
 
