@@ -38,7 +38,8 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from unim2_core.inference.bundling import train_on
     from unim2_core.learning.training_free import KMeansConfig
+    from unim2_core.sensing.rig import Rig
 
     out = tmp_path_factory.mktemp("model") / "scene.unim2"
     config = KMeansConfig(modalities=("rgb", "thermal"), clusters=4)
-    return train_on(frame_sets(6), out, config).path
+    return train_on(frame_sets(6), Rig.default(("rgb", "thermal")), out, config).path

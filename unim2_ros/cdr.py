@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 NANOSECONDS = 1_000_000_000
+LATEST_NS = 2**31 * NANOSECONDS - 1
+"""The last moment that builtin_interfaces/Time can name, in the year 2038."""
 _BODY = 4
 """The encapsulation header: two bytes of kind (odd = little endian), two of options."""
 
@@ -23,7 +25,7 @@ def read_stamp(raw: bytes) -> int:
 
 
 def with_stamp(raw: bytes, stamp_ns: int) -> bytes:
-    """The same message with another stamp, nanoseconds."""
+    """The same message with another stamp: nanoseconds, 0 to ``LATEST_NS``."""
     stamp = struct.pack(_layout(raw), *divmod(stamp_ns, NANOSECONDS))
     return raw[:_BODY] + stamp + raw[_BODY + len(stamp) :]
 

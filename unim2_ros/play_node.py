@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from unim2_core.errors import Unim2Error
 from unim2_core.sensing.bags import BagMessage, BagReader
-from unim2_ros.cdr import read_stamp, with_stamp
+from unim2_ros.cdr import LATEST_NS, read_stamp, with_stamp
 from unim2_ros.lifetime import ros
 
 LATCHED = ("/tf_static",)
@@ -89,7 +89,10 @@ class PlayNode(Node):
             if self._now and message.topic in self._stamped:
                 if not shift_ns:
                     shift_ns = self.get_clock().now().nanoseconds - message.log_ns
-                raw = with_stamp(raw, read_stamp(raw) + shift_ns)
+                recorded_ns = read_stamp(raw)
+                moved_ns = recorded_ns + shift_ns
+                if recorded_ns > 0 and 0 <= moved_ns <= LATEST_NS:  # else it names no moment
+                    raw = with_stamp(raw, moved_ns)
             self._outputs[message.topic].publish(raw)
             self.published[message.topic] += 1
 

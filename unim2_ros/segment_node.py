@@ -50,17 +50,23 @@ class SegmentNode(Node):
         super().__init__("segment")
         self._settings = declare(self)
         bundle = Bundle(Path(self._settings.model))
-        self._pipeline = Pipeline(bundle, self._settings.backend, self._settings.threads)
         sensors = tuple(dict.fromkeys(entry.sensor for entry in bundle.manifest.modalities))
-        rig = self._settings.load_rig(sensors)
-        for assumption in self._pipeline.assumptions(rig):
-            self.get_logger().info(f"assumed: {assumption}")
-        self._intake = Intake(self._pipeline.needed(rig))
+        self._pipeline = Pipeline(
+            bundle,
+            self._settings.load_rig(sensors),
+            self._settings.backend,
+            self._settings.threads,
+        )
+        for sentence in self._pipeline.absent:
+            self.get_logger().warning(sentence)
+        rig = self._pipeline.rig
+        self._intake = Intake(rig)
         self._intake_lock = threading.Lock()
         self._colors = color_table({label.id: label.color for label in bundle.manifest.labels})
         self._latency = LatencyWindow()
         self._published = 0
         self._idle = 0
+        self._problem = ""  # the last failure since the last report
         self._outputs = {
             name: self._output(name) for name in ("segmentation", "confidence", "overlay")
         }
@@ -119,6 +125,8 @@ class SegmentNode(Node):
         frames = self._intake.decode(matched)
         decoded = time.perf_counter()
         result = self._pipeline(frames)
+        for sentence in self._pipeline.news():
+            self.get_logger().info(sentence)
         engine_done = time.perf_counter()
         self._publish(matched, frames, result)
         self._published += 1
@@ -137,6 +145,7 @@ class SegmentNode(Node):
         text = str(error) if known else f"{type(error).__name__}: {error}"
         if not isinstance(error, DecodeError):
             text = f"frame dropped: {text}"
+        self._problem = text
         self.get_logger().error(text, throttle_duration_sec=LOG_PERIOD_S)
 
     # --- outputs ----------------------------------------------------------------------------
@@ -210,7 +219,10 @@ class SegmentNode(Node):
 
     def _own_status(self, name: str) -> DiagnosticStatus:
         level, text = DiagnosticStatus.OK, "segmenting"
-        if not self.get_clock().now().nanoseconds:
+        problem, self._problem = self._problem, ""
+        if problem:
+            level, text = DiagnosticStatus.ERROR, problem
+        elif not self.get_clock().now().nanoseconds:
             level = DiagnosticStatus.WARN
             text = "use_sim_time is set but nothing publishes /clock: play the bag with --clock"
         elif self._settings.lazy and not self._wanted():

@@ -31,7 +31,7 @@ RIG = Rig.parse(
 
 @pytest.fixture(scope="module")
 def pipeline(model_path: Path) -> Pipeline:
-    return Pipeline(Bundle(model_path))
+    return Pipeline(Bundle(model_path), RIG)
 
 
 def _segment(
@@ -41,9 +41,9 @@ def _segment(
         if done == interrupt_at:
             raise KeyboardInterrupt
 
-    fresh = Pipeline(pipeline.bundle)
+    fresh = Pipeline(pipeline.bundle, RIG)
     with BagReader(bag) as reader:
-        return BagSegmenter(fresh, RIG, keep=keep).run(reader, out, progress)
+        return BagSegmenter(fresh, keep=keep).run(reader, out, progress)
 
 
 def _read(path: Path) -> dict[str, list[tuple[int, object]]]:

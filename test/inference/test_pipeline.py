@@ -9,7 +9,7 @@ import pytest
 from scenes import HEIGHT, WIDTH, frame_sets
 
 from unim2_core.errors import ModelError
-from unim2_core.inference.pipeline import Pipeline
+from unim2_core.inference.pipeline import Encoded, Pipeline
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.frames import Frame, FrameSet
@@ -18,7 +18,7 @@ from unim2_core.sensing.rig import Rig
 
 @pytest.fixture
 def pipeline(model_path: Path) -> Pipeline:
-    return Pipeline(Bundle(model_path))
+    return Pipeline(Bundle(model_path), Rig.default(("rgb", "thermal")))
 
 
 def _without(frames: FrameSet, sensor: str) -> FrameSet:
@@ -57,25 +57,77 @@ def test_an_image_that_did_not_change_is_not_computed_again(
     assert sum(calls) == 2
     kept = pipeline(held)
     assert sum(calls) == 3
-    np.testing.assert_array_equal(kept.classes, Pipeline(pipeline.bundle)(held).classes)
+    np.testing.assert_array_equal(
+        kept.classes, Pipeline(pipeline.bundle, pipeline.rig)(held).classes
+    )
 
 
 def test_a_rig_without_the_models_reference_is_refused(pipeline: Pipeline) -> None:
     rig = Rig.parse({"reference": "thermal", "sensors": {"thermal": {"topic": "/t/image"}}})
     with pytest.raises(ModelError, match="reference sensor rgb"):
-        pipeline.assumptions(rig)
+        Pipeline(pipeline.bundle, rig)
 
 
-def test_assumptions_are_said(pipeline: Pipeline) -> None:
-    assert any("aligned" in text for text in pipeline.assumptions(Rig.default()))
-    rig = Rig.default(("rgb",))
-    assert any("no sensor thermal" in text for text in pipeline.assumptions(rig))
+def test_what_the_rig_can_never_give_is_said(pipeline: Pipeline) -> None:
+    assert pipeline.absent == []
+    [sentence] = Pipeline(pipeline.bundle, Rig.default(("rgb",))).absent
+    assert "no sensor thermal" in sentence
 
 
-def test_a_set_without_any_of_the_models_modalities_stays_unlabelled(pipeline: Pipeline) -> None:
+def test_how_a_sensor_is_registered_is_said_once(pipeline: Pipeline) -> None:
+    first, second = frame_sets(2)
+    pipeline(first)
+    [sentence] = pipeline.news()
+    assert "thermal: taken as aligned with rgb" in sentence
+    pipeline(second)
+    assert pipeline.news() == []
+    assert list(pipeline.registration) == ["thermal"]
+
+
+@pytest.mark.parametrize(("rotation_xyzw", "seen"), [((0, 0, 0, 1), True), ((0, 1, 0, 0), False)])
+def test_a_sensor_counts_only_where_it_looks(
+    pipeline: Pipeline, rotation_xyzw: tuple[int, ...], seen: bool
+) -> None:
+    extrinsics = {"translation_m": [0, 0, 0], "rotation_xyzw": rotation_xyzw}
+    sensors = {"rgb": {"topic": "/rgb"}, "thermal": {"topic": "/t", "extrinsics": extrinsics}}
+    placed = Pipeline(pipeline.bundle, Rig.parse({"sensors": sensors}))
     frames = next(frame_sets(1))
-    nir = Frame("nir", frames.stamp_ns, np.zeros((HEIGHT, WIDTH), np.float32))
-    result = pipeline(FrameSet("nir", {"nir": nir}))
+    cameras = {
+        "rgb": Intrinsics(fx=80, fy=80, cx=47.5, cy=31.5, width=WIDTH, height=HEIGHT),
+        "thermal": Intrinsics(
+            fx=40, fy=40, cx=23.5, cy=15.5, width=WIDTH // 2, height=HEIGHT // 2
+        ),
+    }
+    calibrated = replace(
+        frames,
+        frames={
+            name: replace(frame, camera=cameras[name]) for name, frame in frames.frames.items()
+        },
+    )
+    expected = frames if seen else _without(frames, "thermal")
+    np.testing.assert_array_equal(placed(calibrated).classes, pipeline(expected).classes)
+
+
+def test_depth_is_decoded_where_it_tells_how_others_are_registered(pipeline: Pipeline) -> None:
+    extrinsics = {"translation_m": [0.1, 0, 0], "rotation_xyzw": [0, 0, 0, 1]}
+    sensors = {name: {"topic": f"/{name}/image"} for name in ("rgb", "thermal", "depth", "nir")}
+    assert set(Pipeline(pipeline.bundle, Rig.parse({"sensors": sensors})).rig.sensors) == {
+        "rgb",
+        "thermal",
+    }
+    sensors["thermal"]["extrinsics"] = extrinsics
+    assert set(Pipeline(pipeline.bundle, Rig.parse({"sensors": sensors})).rig.sensors) == {
+        "rgb",
+        "thermal",
+        "depth",
+    }
+
+
+def test_a_set_without_any_of_the_models_modalities_stays_unlabelled(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "encode", lambda _: Encoded({}, {"rgb": "no calibration"}))
+    result = pipeline(next(frame_sets(1)))
     assert (result.classes == 255).all()
     assert not result.confidence.any()
 
@@ -104,7 +156,8 @@ def test_a_modality_without_its_calibration_is_missing(pipeline: Pipeline, tmp_p
 
     camera = Intrinsics(fx=80, fy=80, cx=48, cy=32, width=WIDTH, height=HEIGHT)
     config = KMeansConfig(modalities=("rgb", "hha"), clusters=3)
-    calibrated = train_on(with_depth(camera), tmp_path / "hha.unim2", config)
-    result = Pipeline(calibrated)(next(with_depth(None)))
+    rig = Rig.default(("rgb", "depth"))
+    calibrated = train_on(with_depth(camera), rig, tmp_path / "hha.unim2", config)
+    result = Pipeline(calibrated, rig)(next(with_depth(None)))
     assert result.used == ("rgb",)
     assert "camera_info" in result.missing["hha"]

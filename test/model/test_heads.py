@@ -13,7 +13,7 @@ def _inputs(modalities: int, clusters: int, seed: int) -> dict[str, np.ndarray]:
     width = 6
     return {
         "tokens": rng.normal(size=(modalities, 3, 4, width)).astype(np.float32),
-        "presence": np.ones(modalities, np.float32),
+        "presence": np.ones((modalities, 3, 4), np.float32),
         "mean": rng.normal(size=(modalities, width)).astype(np.float32),
         "scale": rng.uniform(0.5, 2, (modalities, width)).astype(np.float32),
         "prototypes": rng.normal(size=(clusters, modalities, width)).astype(np.float32),
@@ -30,7 +30,7 @@ def _run(inputs: dict[str, np.ndarray], patch_size: int, stride: int) -> tuple[n
 
 def _cosines(inputs: dict[str, np.ndarray], row: int, column: int) -> list[float]:
     """The cosine of one token and every centre, over what is present, written out."""
-    here = [m for m in range(len(inputs["presence"])) if inputs["presence"][m]]
+    here = np.flatnonzero(inputs["presence"][:, row, column])
     token = []
     for m in here:
         part = (inputs["tokens"][m, row, column] - inputs["mean"][m]) * inputs["scale"][m]
@@ -47,7 +47,8 @@ def _cosines(inputs: dict[str, np.ndarray], row: int, column: int) -> list[float
 @pytest.mark.parametrize("presence", [(1, 1, 1), (1, 0, 1), (0, 1, 0)])
 def test_nearest_centre_by_cosine_over_what_is_present(presence: tuple[int, ...]) -> None:
     inputs = _inputs(3, 5, seed=1)
-    inputs["presence"] = np.array(presence, np.float32)
+    inputs["presence"][:] = np.array(presence, np.float32)[:, None, None]
+    inputs["presence"][:, 1, 2] = (0, 1, 1)  # what one place sees is no other's business
     classes, confidence = _run(inputs, patch_size=8, stride=8)
     assert classes.shape == confidence.shape == (3, 4)
     for row in range(3):
@@ -73,3 +74,12 @@ def test_the_output_is_at_the_stride() -> None:
     classes, confidence = _run(_inputs(1, 3, seed=3), patch_size=16, stride=4)
     assert classes.shape == confidence.shape == (12, 16)
     assert classes.dtype == confidence.dtype == np.uint8
+
+
+def test_a_place_that_nothing_sees_is_unlabelled() -> None:
+    inputs = _inputs(2, 3, seed=4)
+    inputs["presence"][:, 2, 1] = 0
+    classes, confidence = _run(inputs, patch_size=8, stride=4)
+    assert (classes[4:6, 2:4] == 255).all()
+    assert (confidence[4:6, 2:4] == 0).all()
+    assert (classes != 255).sum() == classes.size - 4

@@ -16,6 +16,7 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: pip install
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
+from sensor_msgs.msg import Image
 
 pytestmark = pytest.mark.ros
 WAIT_S = 30.0
@@ -85,6 +86,22 @@ def test_reports_what_does_not_come_and_where_it_listens(
     assert "segment: nir" not in first, "the model does not look at it"
     assert listener.count_subscribers("/front/image") == 1
     assert listener.count_subscribers("/nir/image") == 0
+
+
+def test_an_image_that_cannot_be_used_is_an_error_in_the_report(
+    listener: Node, start: Callable[..., None]
+) -> None:
+    start("-p", "lazy:=false")
+    publisher = listener.create_publisher(Image, "/cam/image", 5)
+    image = Image(height=2, width=2, step=6, encoding="sonar9", data=bytes(12))
+
+    def publish() -> None:
+        image.header.stamp = listener.get_clock().now().to_msg()
+        publisher.publish(image)
+
+    listener.create_timer(0.1, publish)
+    reports = _reports(listener, 6)
+    assert any("unknown image encoding" in report["segment"] for report in reports)
 
 
 def test_reports_also_without_a_clock(listener: Node, start: Callable[..., None]) -> None:

@@ -60,10 +60,10 @@ def command(
         write_drive(drive, config, advance)
 
     train_kmeans([drive], model, rig, clustering, "texture", frames=60)
-    pipeline = Pipeline(Bundle(model))
+    pipeline = Pipeline(Bundle(model), rig)
     with Film(out / "overlay.mp4", config.rate_hz) as film:
         pictures = Pictures(pipeline.bundle.manifest, film)
-        offline = segment_bag(drive, pipeline, rig, out / "segmented", watch=pictures)
+        offline = segment_bag(drive, pipeline, out / "segmented", watch=pictures)
     write_png(out / "contact_sheet.png", pictures.sheet())
     print_report(offline)
 

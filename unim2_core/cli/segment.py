@@ -17,7 +17,6 @@ from unim2_core.inference.bag_segmenter import BagSegmenter, SegmentReport, Watc
 from unim2_core.inference.pipeline import Pipeline
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.bags import BagReader
-from unim2_core.sensing.rig import Rig
 
 PERCENTILES = ("p50", "p95", "p99")
 
@@ -41,8 +40,8 @@ def command(
     Example: unim2 segment drive --model site.unim2 --topic rgb=/camera/color/image_raw
     --out segmented.mcap
     """
-    pipeline = Pipeline(Bundle(model), backend)
-    report = segment_bag(bag, pipeline, rig_from(rig, topic), out, keep=keep)
+    pipeline = Pipeline(Bundle(model), rig_from(rig, topic), backend)
+    report = segment_bag(bag, pipeline, out, keep=keep)
     print_report(report)
     if json_file:
         write_json(json_file, report.summary())
@@ -61,7 +60,6 @@ def command(
 def segment_bag(
     bag: Path,
     pipeline: Pipeline,
-    rig: Rig,
     out: Path,
     *,
     keep: bool = False,
@@ -71,8 +69,7 @@ def segment_bag(
 
     Args:
         bag: the drive.
-        pipeline: the model.
-        rig: which topics to read and how.
+        pipeline: the model, fitted to the bag's rig.
         out: the bag to write.
         keep: copy the input's messages as well.
         watch: called with each frame set and its segmentation.
@@ -81,14 +78,11 @@ def segment_bag(
         Unim2Error: the bag, the rig or the output cannot be used.
     """
     console.print(escape(pipeline.bundle.manifest.summary))
-    for assumption in pipeline.assumptions(rig):
-        console.print(escape(f"assumed: {assumption}"))
     with BagReader(bag) as reader:
-        for warning in (*reader.notes, *check_topics(reader, rig)):
+        for warning in (*reader.notes, *pipeline.absent, *check_topics(reader, pipeline.rig)):
             warn(warning)
-        rig = pipeline.needed(rig)
         with progress("segmenting", reader.message_count) as advance:
-            segmenter = BagSegmenter(pipeline, rig, keep=keep)
+            segmenter = BagSegmenter(pipeline, keep=keep)
             return segmenter.run(reader, out, advance, watch)
 
 
@@ -111,6 +105,8 @@ def print_report(report: SegmentReport) -> None:
         warn(f"{name} was in no set: {', '.join(reasons[name])}; see unim2 info for its overlap")
     for what, count in report.undecodable.items():
         warn(f"{count} reference images were left out: {what}")
+    for sensor, method in report.registration.items():
+        console.print(escape(f"{sensor}: {method}"))
     drops = [f"{key} {count}" for key, count in report.counters.items() if key != "sets"]
     if drops:
         console.print(f"messages that were not used: {', '.join(drops)}")

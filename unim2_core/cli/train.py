@@ -68,6 +68,8 @@ def command(
     )
     report = {"version": bundle.version, **bundle.manifest.training}
     console.print(escape(f"{bundle.path}: {bundle.manifest.summary}; version {bundle.version}"))
+    for sensor, method in report["registration"].items():
+        console.print(escape(f"{sensor}: {method}"))
     table = Table("class", "share of the places")
     for label, share in zip(bundle.manifest.labels, report["shares"], strict=True):
         table.add_row(label.name, f"{100 * share:.1f} %")
@@ -114,8 +116,9 @@ def train_kmeans(
     if backbone == BASELINE:
         warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
     with progress("reading drives", None) as advance:
-        sets = frame_sets(bags, rig.only(config.sensors), frames, advance)
-        return train_on(sets, out, config, backbone, download=download, overwrite=overwrite)
+        rig = rig.only(config.sensors)
+        sets = frame_sets(bags, rig, frames, advance)
+        return train_on(sets, rig, out, config, backbone, download=download, overwrite=overwrite)
 
 
 def frame_sets(

@@ -22,7 +22,6 @@ from unim2_core.sensing.bag_writer import BagWriter
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.intake import Intake, Parts
-from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.synchronizer import MatchedSet
 from unim2_core.showing.overlay import overlay
 from unim2_core.showing.palette import color_table
@@ -39,6 +38,7 @@ class SegmentReport:
         resumed: of these, how many were taken over from an interrupted run.
         used: modality -> in how many of them it took part.
         missing: ``modality: reason`` -> how often.
+        registration: sensor -> how it was registered into the reference camera last.
         undecodable: why a reference image could not be decoded -> how often.
         counters: everything that the intake counted.
         latency_ms: stage -> one value per computed frame.
@@ -49,6 +49,7 @@ class SegmentReport:
     resumed: int = 0
     used: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
+    registration: dict[str, str] = field(default_factory=dict)
     undecodable: Counter[str] = field(default_factory=Counter)
     counters: dict[str, int] = field(default_factory=dict)
     latency_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -61,6 +62,7 @@ class SegmentReport:
             "resumed": self.resumed,
             "used": dict(self.used),
             "missing": dict(self.missing),
+            "registration": self.registration,
             "undecodable": dict(self.undecodable),
             "counters": self.counters,
             "latency_ms": {
@@ -77,16 +79,14 @@ class SegmentReport:
 class BagSegmenter:
     """Writes classes, confidence and an overlay for each reference image of a bag."""
 
-    def __init__(self, pipeline: Pipeline, rig: Rig, *, keep: bool = False) -> None:
+    def __init__(self, pipeline: Pipeline, *, keep: bool = False) -> None:
         """Prepare.
 
         Args:
             pipeline: the model.
-            rig: which topics to read and how.
             keep: copy the input's messages into the output.
         """
         self._pipeline = pipeline
-        self._rig = rig
         self._keep = keep
         self._colors = color_table(
             {label.id: label.color for label in pipeline.bundle.manifest.labels}
@@ -111,7 +111,7 @@ class BagSegmenter:
             Unim2Error: nothing can be segmented, or the output cannot be written.
         """
         report = SegmentReport()
-        intake = Intake(self._rig)
+        intake = Intake(self._pipeline.rig)
         with EarlierRun(out, self._fingerprint(reader)) as earlier, BagWriter(out) as writer:
             earlier.claim()
             first_error: DecodeError | None = None
@@ -125,16 +125,17 @@ class BagSegmenter:
                 raise first_error
             check_stamps(intake, report.frames)
         report.counters = {key: count for key, count in intake.counters.items() if count}
+        report.registration = self._pipeline.registration
         report.stopped = reader.stopped
         return report
 
     def _fingerprint(self, reader: BagReader) -> str:
         """What the outputs depend on; drives are told apart by their extent and first image."""
-        first = next(reader.messages([self._rig.reference_topic]), None)
+        first = next(reader.messages([self._pipeline.rig.reference_topic]), None)
         image = hashlib.sha256(first.raw).hexdigest() if first else "no image"
         counts = {name: topic.count for name, topic in sorted(reader.topics.items())}
         drive = f"{reader.start_ns} {reader.end_ns} {counts} {image}"
-        return f"{self._pipeline.bundle.version} {self._rig.dump()} {drive}"
+        return f"{self._pipeline.bundle.version} {self._pipeline.rig.dump()} {drive}"
 
     def _matched(
         self, reader: BagReader, intake: Intake, writer: BagWriter, progress: Callable[[int], None]

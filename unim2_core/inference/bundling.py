@@ -31,6 +31,8 @@ from unim2_core.model.heads import ClusterHead
 from unim2_core.model.texture import TextureFeatures
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES
+from unim2_core.sensing.registrar import Registrar
+from unim2_core.sensing.rig import Rig
 
 BASELINE = "texture"
 """Name of the backbone that needs no weights."""
@@ -38,6 +40,7 @@ BASELINE = "texture"
 
 def train_on(
     sets: Iterable[FrameSet],
+    rig: Rig,
     out: Path,
     config: KMeansConfig,
     backbone: str = BASELINE,
@@ -49,6 +52,7 @@ def train_on(
 
     Args:
         sets: streamed, one is held at a time.
+        rig: of their sensors; its extrinsics register them into the reference camera.
         out: the bundle to write.
         config: of the clustering.
         backbone: ``texture``, the name of a DINOv3, or a file of weights.
@@ -77,7 +81,7 @@ def train_on(
             return run({"images": images})["tokens"].astype(np.float32, copy=False)
 
         name = out.name.removesuffix(SUFFIX)
-        model = cluster_drive(sets, entry, run_backbone, config, name)
+        model = cluster_drive(sets, Registrar(rig), entry, run_backbone, config, name)
         head = ClusterHead(network.patch_size, config.stride)
         weights = model.clusters.weights()
 
@@ -108,10 +112,11 @@ def export_head(head: nn.Module, path: Path, weights: Mapping[str, NDArray[np.fl
     modalities, width = weights["mean"].shape
     example: dict[str, Tensor] = {
         "tokens": torch.rand(modalities, 6, 7, width),
-        "presence": torch.ones(modalities),
+        "presence": torch.ones(modalities, 6, 7),
         **{name: torch.from_numpy(array) for name, array in weights.items()},
     }
     clusters = torch.export.Dim("clusters", min=2)
+    grid = {1: torch.export.Dim("rows"), 2: torch.export.Dim("columns")}
     export_module(
         head,
         path,
@@ -119,7 +124,8 @@ def export_head(head: nn.Module, path: Path, weights: Mapping[str, NDArray[np.fl
         outputs=("classes", "confidence"),
         dynamic={
             **dict.fromkeys(example),
-            "tokens": {1: torch.export.Dim("rows"), 2: torch.export.Dim("columns")},
+            "tokens": grid,
+            "presence": grid,
             "prototypes": {0: clusters},
             "valid": {0: clusters},
         },
@@ -140,7 +146,7 @@ def _answers(
     )
     classes, _ = head(
         tokens,
-        torch.ones(len(images)),
+        torch.ones(tokens.shape[:3]),
         **{name: torch.from_numpy(array) for name, array in weights.items()},
     )
     return {"images": images, "tokens": tokens.numpy(), "classes": classes.numpy()}

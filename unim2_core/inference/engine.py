@@ -70,7 +70,7 @@ class Engine:
 
         Args:
             tokens: (M, h, w, D) float32.
-            presence: (M,) float32, 1 where the modality is there.
+            presence: (M, h, w) float32, 1 where the modality sees that place.
 
         Returns:
             classes and confidence, (H, W) uint8 at the head's stride.
@@ -84,7 +84,7 @@ class Engine:
         tokens = self.tokens(stored["images"])
         length = np.linalg.norm(tokens, axis=3) * np.linalg.norm(expected, axis=3)
         cosine = float(((tokens * expected).sum(3) / length.clip(1e-12)).min())
-        classes, _ = self.classify(tokens, np.ones(len(tokens), np.float32))
+        classes, _ = self.classify(tokens, np.ones(tokens.shape[:3], np.float32))
         agreement = float((classes == stored["classes"]).mean())
         if not (cosine >= MIN_TOKEN_COSINE and agreement >= MIN_AGREEMENT):
             raise ModelError(

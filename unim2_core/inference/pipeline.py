@@ -15,8 +15,9 @@ from unim2_core.inference.engine import Backend, Engine
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES, Encoder
+from unim2_core.sensing.registrar import DEPTH, Registrar
 from unim2_core.sensing.rig import Rig
-from unim2_core.showing.palette import UNLABELLED
+from unim2_core.sensing.warping import gather
 
 Image = NDArray[np.uint8]
 Tokens = NDArray[np.float32]
@@ -80,37 +81,40 @@ class Segmentation:
 
 
 class Pipeline:
-    """A model on an engine.
+    """A model on an engine, for one rig.
 
     Attributes:
         bundle: the model.
         engine: what runs it.
+        rig: the sensors that are needed: those that the model looks at, and depth where it tells
+            how the others are to be registered.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend = "auto", threads: int = 0) -> None:
+    def __init__(
+        self, bundle: Bundle, rig: Rig, backend: Backend = "auto", threads: int = 0
+    ) -> None:
+        """Load the engine and fit the model to a rig.
+
+        Raises:
+            ModelError: the rig lacks the model's reference sensor, or the engine is refused.
+            RigError: the extrinsics of a sensor are not a rigid motion.
+        """
         self.bundle = bundle
-        self.engine = Engine(bundle, backend, threads)
         manifest = bundle.manifest
         self._modalities = manifest.modalities
+        self.rig = self._needed(rig)
+        self.engine = Engine(bundle, backend, threads)
+        self._registrar = Registrar(self.rig)
         self._encoders = {
             entry.name: Encoder.from_description(entry.encoding) for entry in self._modalities
         }
         patch = manifest.backbone.patch_size
         height, width = manifest.infer_size
-        self._grid = (height // patch, width // patch, manifest.backbone.embed_dim)
+        self._grid = (height // patch, width // patch)
         self._images: dict[str, tuple[int, Image]] = {}
         self._tokens: dict[str, tuple[int, Tokens]] = {}
 
-    def needed(self, rig: Rig) -> Rig:
-        """The rig without the sensors that the model does not look at."""
-        return rig.only({entry.sensor for entry in self._modalities})
-
-    def assumptions(self, rig: Rig) -> list[str]:
-        """What is taken for granted with this rig; to be said once.
-
-        Raises:
-            ModelError: the rig lacks the model's reference sensor.
-        """
+    def _needed(self, rig: Rig) -> Rig:
         reference = self.bundle.manifest.reference
         if rig.reference != reference:
             raise ModelError(
@@ -119,17 +123,28 @@ class Pipeline:
                 found=f"{rig.reference} as reference, sensors {', '.join(rig.sensors)}",
                 remedy=f"add the sensor {reference} to the rig, or train on this rig",
             )
-        said = []
-        for entry in self._modalities:
-            if entry.sensor not in rig.sensors:
-                said.append(
-                    f"{entry.name}: the rig has no sensor {entry.sensor}; it stays missing"
-                )
-            elif entry.sensor != reference:
-                said.append(
-                    f"{entry.name}: taken as aligned with {reference} and scaled to its size"
-                )
-        return said
+        needed = rig.only({entry.sensor for entry in self._modalities})
+        placed = [name for name, sensor in needed.sensors.items() if sensor.extrinsics]
+        depth = rig.sensors.get(DEPTH)
+        return rig.only({*needed.sensors, DEPTH}) if placed and depth else needed
+
+    @property
+    def absent(self) -> list[str]:
+        """A sentence for each modality that the rig can never give."""
+        return [
+            f"{entry.name} stays missing: the rig has no sensor {entry.sensor}"
+            for entry in self._modalities
+            if entry.sensor not in self.rig.sensors
+        ]
+
+    @property
+    def registration(self) -> dict[str, str]:
+        """Sensor -> how it was registered into the reference camera last, in words."""
+        return self._registrar.methods
+
+    def news(self) -> list[str]:
+        """What has changed in how sensors are registered, since the last call."""
+        return self._registrar.news()
 
     def encode(self, frames: FrameSet) -> Encoded:
         """Encode every modality; an image that has not changed is not encoded again.
@@ -166,11 +181,11 @@ class Pipeline:
         start = time.perf_counter()
         encoded = self.encode(frames)
         encoded_at = time.perf_counter()
-        tokens, presence = self._backbone(encoded)
+        kept = {name: self._tokens_of(name, *image) for name, image in encoded.images.items()}
         tokens_at = time.perf_counter()
+        tokens, presence = self._registered(kept, frames)
+        registered_at = time.perf_counter()
         classes, confidence = self.engine.classify(tokens, presence)
-        if not encoded.images:
-            classes, confidence = np.full_like(classes, UNLABELLED), np.zeros_like(confidence)
         reference = frames.frames[frames.reference]
         shape = (reference.width, reference.height)
         classes = cv2.resize(classes, shape, interpolation=cv2.INTER_NEAREST)
@@ -178,21 +193,33 @@ class Pipeline:
         latency_ms = {
             "encode": 1e3 * (encoded_at - start),
             "backbone": 1e3 * (tokens_at - encoded_at),
-            "head": 1e3 * (time.perf_counter() - tokens_at),
+            "register": 1e3 * (registered_at - tokens_at),
+            "head": 1e3 * (time.perf_counter() - registered_at),
         }
         return Segmentation(classes, confidence, encoded, latency_ms)
 
-    def _backbone(self, encoded: Encoded) -> tuple[Tokens, Tokens]:
-        """Tokens (M, h, w, D) and presence (M,); an image that was seen before costs nothing."""
-        tokens = np.zeros((len(self._modalities), *self._grid), np.float32)
-        presence = np.zeros(len(self._modalities), np.float32)
+    def _tokens_of(self, name: str, stamp_ns: int, image: Image) -> Tokens:
+        """Tokens (h, w, D) in the sensor's own camera; an image seen before costs nothing."""
+        kept = self._tokens.get(name)
+        if kept is None or kept[0] != stamp_ns:
+            kept = (stamp_ns, self.engine.tokens(image[None])[0])
+            self._tokens[name] = kept
+        return kept[1]
+
+    def _registered(
+        self, kept: Mapping[str, Tokens], frames: FrameSet
+    ) -> tuple[Tokens, NDArray[np.float32]]:
+        """Tokens (M, h, w, D) in the reference camera and presence (M, h, w)."""
+        width = self.bundle.manifest.backbone.embed_dim
+        tokens = np.zeros((len(self._modalities), *self._grid, width), np.float32)
+        presence = np.zeros(tokens.shape[:3], np.float32)
+        maps = self._registrar(frames, self._grid).maps
         for index, entry in enumerate(self._modalities):
-            if entry.name not in encoded.images:
+            if entry.name not in kept:
                 continue
-            stamp_ns, image = encoded.images[entry.name]
-            kept = self._tokens.get(entry.name)
-            if kept is None or kept[0] != stamp_ns:
-                kept = (stamp_ns, self.engine.tokens(image[None])[0])
-                self._tokens[entry.name] = kept
-            tokens[index], presence[index] = kept[1], 1.0
+            grid_map = maps.get(entry.sensor)
+            if grid_map is None:
+                tokens[index], presence[index] = kept[entry.name], 1.0
+            else:
+                presence[index] = gather(kept[entry.name], grid_map, out=tokens[index])[1]
         return tokens, presence

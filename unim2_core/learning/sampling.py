@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from unim2_core.errors import RigError
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import Encoder
+from unim2_core.sensing.registrar import Registrar
+from unim2_core.sensing.warping import gather
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -22,7 +24,7 @@ class TokenSample:
 
     Attributes:
         tokens: (N, M, D) float32, zeros where a modality was missing.
-        presence: (N, M) float32.
+        presence: (N, M) float32, 1 where the modality sees that place.
         images: (M, H, W, 3) uint8, the first frame that had every modality, else the first.
         frames: how many frame sets were seen.
     """
@@ -35,6 +37,7 @@ class TokenSample:
 
 def sample_tokens(
     sets: Iterable[FrameSet],
+    registrar: Registrar,
     encoders: Sequence[Encoder],
     backbone: Callable[[Images], Floats],
     size: tuple[int, int],
@@ -45,6 +48,7 @@ def sample_tokens(
 
     Args:
         sets: the frames; only one is held at a time.
+        registrar: takes the other sensors' tokens into the reference camera.
         encoders: one per modality, in the model's order.
         backbone: (1, H, W, 3) uint8 -> (1, h, w, D) float32.
         size: height and width that images are encoded at, pixels.
@@ -79,8 +83,10 @@ def sample_tokens(
             continue
         if present.sum() > example_present:
             example, example_present = images, int(present.sum())
-        tokens.append(_draw_places(grids, places, draw))
-        presences.append(np.repeat(present[None], len(tokens[-1]), axis=0))
+        sensors = [encoder.modality.sensor for encoder in encoders]
+        drawn = _draw_places(_registered(grids, sensors, registrar, frames), places, draw)
+        tokens.append(drawn[0])
+        presences.append(drawn[1])
     for index, refusal in refused.items():
         if not any(present[:, index].any() for present in presences):
             raise refusal
@@ -90,11 +96,42 @@ def sample_tokens(
     return TokenSample(np.concatenate(tokens), np.concatenate(presences), example, len(tokens))
 
 
-def _draw_places(grids: Sequence[Floats | None], places: int, draw: np.random.Generator) -> Floats:
-    height, width, dim = next(grid for grid in grids if grid is not None).shape
+Seen = tuple[Floats, NDArray[np.bool_]]
+"""(h, w, D) tokens of one modality and (h, w) where it sees something."""
+
+
+def _registered(
+    grids: Sequence[Floats | None],
+    sensors: Sequence[str],
+    registrar: Registrar,
+    frames: FrameSet,
+) -> list[Seen | None]:
+    """The grids of all modalities in the reference camera."""
+    height, width, _ = next(grid for grid in grids if grid is not None).shape
+    maps = registrar(frames, (height, width)).maps
+    everywhere = np.ones((height, width), np.bool_)
+    registered: list[Seen | None] = []
+    for grid, sensor in zip(grids, sensors, strict=True):
+        grid_map = maps.get(sensor)
+        if grid is None:
+            registered.append(None)
+        elif grid_map is None:
+            registered.append((grid, everywhere))
+        else:
+            registered.append(gather(grid, grid_map))
+    return registered
+
+
+def _draw_places(
+    grids: Sequence[Seen | None], places: int, draw: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """Tokens (places, M, D) and presence (places, M) of places drawn without repetition."""
+    height, width, dim = next(seen for seen in grids if seen is not None)[0].shape
     chosen = draw.choice(height * width, min(places, height * width), replace=False)
-    flat = [
-        np.zeros((len(chosen), dim), np.float32) if grid is None else grid.reshape(-1, dim)[chosen]
-        for grid in grids
-    ]
-    return np.stack(flat, axis=1)  # (places, M, D)
+    tokens = np.zeros((len(chosen), len(grids), dim), np.float32)
+    presence = np.zeros((len(chosen), len(grids)), np.float32)
+    for index, seen in enumerate(grids):
+        if seen is not None:
+            tokens[:, index] = seen[0].reshape(-1, dim)[chosen]
+            presence[:, index] = seen[1].ravel()[chosen]
+    return tokens, presence

@@ -16,6 +16,7 @@ from unim2_core.learning.sampling import TokenSample, sample_tokens
 from unim2_core.model.bundle import BackboneEntry, Label, Manifest, ModalityEntry
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES, Encoder, Preset
+from unim2_core.sensing.registrar import Registrar
 from unim2_core.showing.palette import distinct_colors
 
 SHORT_SIDE = 320
@@ -89,6 +90,7 @@ def inference_size(height: int, width: int) -> tuple[int, int]:
 
 def cluster_drive(
     sets: Iterable[FrameSet],
+    registrar: Registrar,
     backbone: BackboneEntry,
     run_backbone: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
     config: KMeansConfig,
@@ -98,6 +100,7 @@ def cluster_drive(
 
     Args:
         sets: frame sets, streamed; the reference sensor is theirs.
+        registrar: takes the other sensors' tokens into the reference camera.
         backbone: what ``run_backbone`` is, for the manifest.
         run_backbone: (1, H, W, 3) uint8 -> (1, h, w, D) float32.
         config: how.
@@ -118,7 +121,9 @@ def cluster_drive(
     reference = first[0].frames[first[0].reference]
     size = config.size or inference_size(reference.height, reference.width)
     encoders = [Encoder(modality, config.preset) for modality in config.modalities]
-    sample = sample_tokens(chain(first, stream), encoders, run_backbone, size, PLACES, config.seed)
+    sample = sample_tokens(
+        chain(first, stream), registrar, encoders, run_backbone, size, PLACES, config.seed
+    )
     _check_presence(sample, config.modalities)
     clusters = fit_clusters(sample.tokens, sample.presence, config.clusters, config.seed)
     manifest = Manifest(
@@ -136,6 +141,7 @@ def cluster_drive(
         training={
             "frames": sample.frames,
             "seed": config.seed,
+            "registration": registrar.methods,
             "shares": [round(float(share), 4) for share in clusters.shares],
         },
     )
