@@ -137,10 +137,13 @@ def test_steps_repeat_and_make_the_loss_smaller() -> None:
         optimizer = build_optimizer(model, 5e-3)
         draws = seeded(model, given)
         runs.append(
-            [float(training_step(model, optimizer, given, draws)["loss/total"]) for _ in range(20)]
+            [
+                float(training_step(model, optimizer, given, draws)["loss/total"])
+                for _ in range(100)
+            ]
         )
     assert runs[0] == runs[1]
-    assert runs[0][-1] < runs[0][0] - 0.1
+    assert runs[0][-1] < runs[0][0] - 0.2
 
 
 def test_the_decoder_learns_with_the_network() -> None:
