@@ -83,6 +83,21 @@ def test_row_that_is_out_fails_and_is_valid_json(
     assert [row["max_error"] for row in content["rows"] if not row["ok"]] == [None]
 
 
+def test_what_is_skipped_is_said_and_does_not_count(
+    app: typer.Typer, parity_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(parity_dir / "metrics.npz", tmp_path / "metrics.npz")
+    result = CliRunner().invoke(app, [str(tmp_path), "--json", str(tmp_path / "out.json")])
+    assert result.exit_code == 0, result.output
+    [line] = [line for line in result.output.splitlines() if "skipped:" in line]
+    assert line.split()[:3] == ["metrics.npz", "hungarian_extra2", "mapped_first"]
+    assert line.endswith("skipped: the release stored nothing")
+    assert result.output.splitlines()[-1] == "16 ok, 0 out, 1 skipped"
+    content = json.loads((tmp_path / "out.json").read_text())
+    [row] = [row for row in content["rows"] if row["skipped"]]
+    assert (row["ok"], row["max_error"]) == (False, None)
+
+
 def test_folder_without_golden_files_is_an_error(app: typer.Typer, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [str(tmp_path)])
     assert isinstance(result.exception, ModelError)

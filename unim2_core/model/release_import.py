@@ -166,6 +166,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
         raise _unreadable(path, "no state_dict of tensors")
+    for name, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise _unreadable(path, f"{name} with values that are not finite")
     return dict(state)
 
 
