@@ -22,6 +22,7 @@ from unim2_core.learning.correspondence import (
     correspondence_terms,
     cosines,
     pair_loss,
+    sampled,
     self_avoiding,
 )
 
@@ -99,10 +100,10 @@ def _intermediate(
     p, q = anchors.at(draws.anchor), positives.at(draws.positive)
     negatives = [anchors.of(sources).at(draws.positive) for sources in draws.sources]
     return {
-        "sampled_feats": p.features,
-        "sampled_feats_pos": q.features,
-        "sampled_code": p.code,
-        "sampled_code_pos": q.code,
+        "sampled_feats": sampled(anchors.features, draws.anchor),
+        "sampled_feats_pos": sampled(positives.features, draws.positive),
+        "sampled_code": sampled(anchors.code, draws.anchor),
+        "sampled_code_pos": sampled(positives.code, draws.positive),
         "fd_intra_raw": cosines(p.features, p.features),
         "fd_inter_raw": cosines(p.features, q.features),
         "fd_inter_centred": centered(cosines(p.features, q.features)),

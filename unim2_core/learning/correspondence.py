@@ -173,10 +173,13 @@ def sampled(maps: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(maps, grid, padding_mode="border", align_corners=True)
 
 
+def directions(maps: Tensor) -> Tensor:
+    """Unit vectors of a sampled map: (B, C, S, S) float32 -> (B, C, P), P = S * S."""
+    return F.normalize(maps.flatten(2), dim=1, eps=EPSILON)
+
+
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of each place of one map with each of another: two (B, C, S, S) -> (B, S*S, S*S)."""
-    a = F.normalize(a.flatten(2), dim=1, eps=EPSILON)  # (B, C, P), P = S * S
-    b = F.normalize(b.flatten(2), dim=1, eps=EPSILON)
+    """Cosine of each vector of one map with each of another: two (B, C, P) -> (B, P, P)."""
     return a.transpose(1, 2) @ b
 
 
@@ -200,6 +203,20 @@ def magnitude_weights(features: Tensor, weighting: Weighting) -> Tensor:
     return magnitude.tanh() if weighting == "tanh" else magnitude.sigmoid()
 
 
+class Points(NamedTuple):
+    """A batch at P points of each image.
+
+    Attributes:
+        features: (B, C, P) float32 at unit length.
+        code: (B, d, P) float32 at unit length.
+        weights: (B, P) float32, or None.
+    """
+
+    features: Tensor
+    code: Tensor
+    weights: Tensor | None
+
+
 class Maps(NamedTuple):
     """A batch: features (B, C, h, w), codes (B, d, h, w) and, or None, weights (B, 1, h, w)."""
 
@@ -212,17 +229,18 @@ class Maps(NamedTuple):
         weights = None if self.weights is None else self.weights[sources]
         return Maps(self.features[sources], self.code[sources], weights)
 
-    def at(self, points: Tensor) -> Maps:
+    def at(self, points: Tensor) -> Points:
         """Sample everything at points (B, S, S, 2); see ``sampled``."""
-        weights = None if self.weights is None else sampled(self.weights, points)
-        return Maps(sampled(self.features, points), sampled(self.code, points), weights)
+        weights = None if self.weights is None else sampled(self.weights, points).flatten(1)
+        features, code = (directions(sampled(m, points)) for m in (self.features, self.code))
+        return Points(features, code, weights)
 
 
-def pair_loss(a: Maps, b: Maps, shift: float, config: CorrespondenceConfig) -> Tensor:
+def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) -> Tensor:
     """The loss of each pair of places, (B, P, P) float32, not reduced.
 
     Args:
-        a: of the anchors, sampled at S x S points.
+        a: of the anchors.
         b: of what they are compared with.
         shift: b of the formula.
         config: centring, clamps.
@@ -233,7 +251,7 @@ def pair_loss(a: Maps, b: Maps, shift: float, config: CorrespondenceConfig) -> T
             target = centered(target)
         target = target - shift
         if a.weights is not None and b.weights is not None:
-            target = target * a.weights.flatten(2).transpose(1, 2) * b.weights.flatten(2)
+            target = target * a.weights[:, :, None] * b.weights[:, None]
     code = cosines(a.code, b.code)
     if config.clamp_negative or config.clamp_above is not None:
         code = code.clamp(0.0 if config.clamp_negative else None, config.clamp_above)
