@@ -17,6 +17,7 @@ from typing import Any
 
 from unim2_core.cli.ros import parameter
 from unim2_core.errors import Unim2Error
+from unim2_core.sensing.bag_writer import partial_bag
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.rig import Rig
 
@@ -85,6 +86,8 @@ def run_live(
         recorder = start(
             "record_node", str(out / "outputs"), *topics, "--latencies", str(latencies)
         )
+        # A node that nobody listens to computes nothing: the recorder comes first.
+        recorder.wait_for(partial_bag(out / "outputs"), START_S)
         node = start(
             "segment_node", "--ros-args", *parameter("model", model), *parameter("rig", rig)
         )
@@ -153,6 +156,20 @@ class Child:
             time.sleep(POLL_S)
         if status:
             raise self._failed(f"exit status {status}")
+
+    def wait_for(self, path: Path, timeout_s: float) -> None:
+        """Wait until the process has made a file or folder.
+
+        Raises:
+            Unim2Error: it ended before, or took too long.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not path.exists():
+            if self._process.poll() is not None:
+                raise self._failed(f"exit status {self._process.returncode}")
+            if time.monotonic() > deadline:
+                raise self._failed(f"no {path} after {timeout_s:.0f} s")
+            time.sleep(POLL_S)
 
     def stop(self) -> None:
         """Interrupt the process as ctrl-C would, and wait for it.
