@@ -9,7 +9,7 @@ import pytest
 from unim2_core.errors import ModelError
 from unim2_core.files import sha256
 from unim2_core.inference.engine import Engine
-from unim2_core.model.bundle import MANIFEST, PARITY, Bundle
+from unim2_core.model.bundle import BACKBONE, HEAD, MANIFEST, PARITY, Bundle
 
 
 def test_answers_equal_what_torch_stored(model_path: Path) -> None:
@@ -38,6 +38,16 @@ def test_an_engine_that_computes_something_else_is_refused(
     text = text.replace(sha256(model_path / PARITY), sha256(copy / PARITY))
     (copy / MANIFEST).write_text(text)
     with pytest.raises(ModelError, match="does not compute what"):
+        Engine(Bundle(copy))
+
+
+def test_graphs_with_other_inputs_are_refused(model_path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(model_path, tmp_path / "copy.unim2"))
+    shutil.copyfile(copy / BACKBONE, copy / HEAD)
+    text = (copy / MANIFEST).read_text()
+    text = text.replace(sha256(model_path / HEAD), sha256(copy / HEAD))
+    (copy / MANIFEST).write_text(text)
+    with pytest.raises(ModelError, match="cannot run the graphs"):
         Engine(Bundle(copy))
 
 

@@ -79,6 +79,19 @@ class Engine:
         return outputs["classes"].astype(np.uint8), outputs["confidence"].astype(np.uint8)
 
     def _check(self, bundle: Bundle) -> None:
+        try:
+            self._compare(bundle)
+        except ModelError:
+            raise
+        except Exception as error:  # onnxruntime's own exceptions have no common base
+            raise ModelError(
+                f"{self.backend} cannot run the graphs of {bundle.path}",
+                expected="graphs with the inputs of this version",
+                found=str(error).splitlines()[0],
+                remedy="train or export the model again, or install the version that wrote it",
+            ) from error
+
+    def _compare(self, bundle: Bundle) -> None:
         stored = bundle.parity()
         expected = stored["tokens"].astype(np.float32)
         tokens = self.tokens(stored["images"])
