@@ -58,20 +58,14 @@ class PlayNode(Node):
                 self._stamped.add(name)
 
     def wait_for(self, topic: str, timeout_s: float) -> None:
-        """Wait until somebody subscribes to a topic.
+        """Wait until somebody subscribes to a topic, of this bag or of whoever works on it.
 
         Raises:
-            Unim2Error: the bag has no such topic, or nobody came in time.
+            Unim2Error: nobody came in time.
         """
-        if topic not in self._outputs:
-            raise Unim2Error(
-                f"cannot wait for {topic}",
-                expected="a topic of the bag",
-                found=", ".join(self._outputs),
-                remedy="name one of these with --wait-for",
-            )
+        output = self._outputs.get(topic)
         deadline = time.monotonic() + timeout_s
-        while not self._outputs[topic].get_subscription_count():
+        while not (output.get_subscription_count() if output else self.count_subscribers(topic)):
             if time.monotonic() > deadline:
                 raise Unim2Error(
                     f"nobody subscribes to {topic}",
@@ -127,7 +121,12 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=1.0, help="times as fast as recorded")
     parser.add_argument("--loops", type=int, default=1, help="how often to play it")
     parser.add_argument("--now", action="store_true", help="move the stamps to the present")
-    parser.add_argument("--wait-for", default="", help="topic that must have a subscriber first")
+    parser.add_argument(
+        "--wait-for",
+        action="append",
+        default=[],
+        help="topic that must have a subscriber first; repeatable",
+    )
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for it")
     options = parser.parse_args(args)
     if not 0 < options.rate < math.inf or options.loops < 1:
@@ -135,8 +134,8 @@ def main(args: list[str] | None = None) -> int:
     try:
         with ros([]), BagReader(options.bag) as reader:
             node = PlayNode(reader, now=options.now)
-            if options.wait_for:
-                node.wait_for(options.wait_for, options.wait)
+            for topic in options.wait_for:
+                node.wait_for(topic, options.wait)
             for _ in range(options.loops):
                 node.play(options.rate)
             node.get_logger().info(f"published {node.published}")

@@ -48,6 +48,7 @@ def test_equal_seeds_give_equal_models_and_the_report_says_what_they_are(tmp_pat
         (["--clusters", "255"], 1, "2 to 254"),
         (["--clusters", "9000"], 1, "2 to 254"),
         (["--size", "100x96"], 2, "multiples of 16"),
+        (["--size", "96x96", "--preset", "paper", "--modalities", "rgb"], 1, "would crop"),
         (["--seed", "-1"], 2, "--seed"),
         (["--seed", "9999999999"], 2, "--seed"),
         (["--backbone", "dinov3_vits16"], 1, "three ways|accept the licence"),

@@ -17,7 +17,6 @@ from typing import Any
 
 from unim2_core.cli.ros import parameter
 from unim2_core.errors import Unim2Error
-from unim2_core.sensing.bag_writer import partial_bag
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.rig import Rig
 
@@ -86,8 +85,6 @@ def run_live(
         recorder = start(
             "record_node", str(out / "outputs"), *topics, "--latencies", str(latencies)
         )
-        # A node that nobody listens to computes nothing: the recorder comes first.
-        recorder.wait_for(partial_bag(out / "outputs"), START_S)
         node = start(
             "segment_node", "--ros-args", *parameter("model", model), *parameter("rig", rig)
         )
@@ -97,8 +94,8 @@ def run_live(
             "--now",
             "--loops",
             str(loops),
-            "--wait-for",
-            reference,
+            # A node that nobody listens to computes nothing, so the recorder must be there too.
+            *(word for topic in (reference, *OUTPUTS) for word in ("--wait-for", topic)),
             "--wait",
             str(START_S),
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -70,8 +69,6 @@ def reported(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 for _name, _module in COMMANDS.items():
-    if importlib.util.find_spec(_module) is None:
-        continue
     app.command(_name)(reported(importlib.import_module(_module).command))
 
 

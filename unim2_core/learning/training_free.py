@@ -17,6 +17,7 @@ from unim2_core.model.bundle import BackboneEntry, Label, Manifest, ModalityEntr
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES, Encoder, Preset
 from unim2_core.sensing.registrar import Registrar
+from unim2_core.sensing.resampling import covering_size
 from unim2_core.showing.palette import distinct_colors
 
 SHORT_SIDE = 320
@@ -120,6 +121,8 @@ def cluster_drive(
         )
     reference = first[0].frames[first[0].reference]
     size = config.size or inference_size(reference.height, reference.width)
+    if config.preset == "paper":
+        _check_no_crop((reference.height, reference.width), size)
     encoders = [Encoder(modality, config.preset) for modality in config.modalities]
     sample = sample_tokens(
         chain(first, stream), registrar, encoders, run_backbone, size, PLACES, config.seed
@@ -146,6 +149,17 @@ def cluster_drive(
         },
     )
     return TrainingFreeModel(manifest, clusters, sample)
+
+
+def _check_no_crop(image: tuple[int, int], size: tuple[int, int]) -> None:
+    """Refuse a size at which the published rules would cut off a part of the image."""
+    if covering_size(image, size) != size:
+        raise ModelError(
+            "the preset paper would crop the images, and classes could not be put back in place",
+            expected=f"a size with the aspect of the images, {image[0]}x{image[1]}",
+            found=f"{size[0]}x{size[1]}",
+            remedy="give such a size with --size, or use the preset robot",
+        )
 
 
 def _entry(encoder: Encoder) -> ModalityEntry:
