@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import time
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
 from checkout import ROOT, needs_checkout
@@ -208,20 +206,3 @@ def test_labels_agree_with_the_reference(measuring, scenes, sensor, size) -> Non
     # Of a token grid, mixing tokens costs about 2 % even with the true depth.
     assert depth.textured > (0.97 if size else 0.98)
     assert depth.coverage > 0.75
-
-
-@needs_checkout
-def test_it_is_fast(measuring) -> None:
-    """Generous, as machines that test are busy; the figures are the benchmark's."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    config = DriveConfig(seed=1, uniform_size=True, sensors=("rgb", "depth", "thermal"))
-    drawn = measuring.scene(config, 4.0).frames
-    best_ms = np.inf
-    registrar = Registrar(default_rig(config))
-    for _ in range(20):
-        start = time.perf_counter()
-        registrar(drawn, (60, 80))
-        best_ms = min(best_ms, 1e3 * (time.perf_counter() - start))
-    cv2.setNumThreads(threads)
-    assert best_ms < 4
