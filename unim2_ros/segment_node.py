@@ -64,7 +64,6 @@ class SegmentNode(Node):
         self._intake_lock = threading.Lock()
         self._colors = color_table({label.id: label.color for label in bundle.manifest.labels})
         self._latency = LatencyWindow()
-        self._published = 0
         self._idle = 0
         self._problem = ""  # the last failure since the last report
         self._outputs = {
@@ -129,7 +128,6 @@ class SegmentNode(Node):
             self.get_logger().info(sentence)
         engine_done = time.perf_counter()
         self._publish(matched, frames, result)
-        self._published += 1
         self._latency.add(
             {
                 "sync": 1e3 * matched.wait_s,
@@ -203,7 +201,7 @@ class SegmentNode(Node):
             counts = self._intake.counters
         return {
             **counts,
-            "published": self._published,
+            "published": self._worker.finished,
             "superseded by a newer set": self._worker.superseded,
             "failed": self._worker.failed,
             "idle, nobody subscribes": self._idle,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -44,6 +45,25 @@ def test_messages_become_a_decoded_set() -> None:
     assert frames.stamp_ns == START_NS
     assert frames.skew_s == {"thermal": 0.0}
     assert intake.topics == {"/rgb/image": "rgb", "/thermal/image": "thermal"}
+
+
+def test_an_image_that_serves_again_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    intake = Intake(_rig())
+    decoded = []
+    decode = intake._decoder.decode
+    monkeypatch.setattr(
+        intake._decoder, "decode", lambda name, *rest: decoded.append(name) or decode(name, *rest)
+    )
+    intake.add("/thermal/image", _thermal(0), START_NS)
+    [first] = intake.add("/rgb/image", _rgb(0), START_NS + 1)
+    again = replace(first, members={**first.members})
+    one, two = intake.decode(first), intake.decode(again)
+    assert decoded == ["rgb", "thermal"]
+    assert one.frames["thermal"].data is two.frames["thermal"].data
+    intake.add("/thermal/image", _thermal(1), START_NS + PERIOD_NS)
+    [later] = intake.add("/rgb/image", _rgb(1), START_NS + PERIOD_NS + 1)
+    assert intake.decode(later).frames["thermal"].stamp_ns == START_NS + PERIOD_NS
+    assert decoded == ["rgb", "thermal", "rgb", "thermal"]
 
 
 def test_a_stamp_of_zero_is_counted() -> None:

@@ -13,7 +13,7 @@ from unim2_core.sensing.decoding import Decoder
 from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.grouping import StampGrouper
 from unim2_core.sensing.rig import Rig, Sensor
-from unim2_core.sensing.synchronizer import MatchedSet, StreamPolicy, Synchronizer
+from unim2_core.sensing.synchronizer import MatchedSet, Member, StreamPolicy, Synchronizer
 
 NANOSECONDS = 1_000_000_000
 
@@ -54,6 +54,7 @@ class Intake:
         )
         self._decoder = Decoder(rig)
         self._cameras: dict[str, Intrinsics] = {}
+        self._decoded: dict[str, tuple[Parts, Frame]] = {}
         self._info_routes: dict[str, tuple[str, ...]] = {}
         for name, sensor in rig.sensors.items():
             sharing = self._info_routes.get(sensor.info_topic, ())
@@ -141,7 +142,7 @@ class Intake:
         missing = dict(matched.missing)
         for name, member in matched.members.items():
             try:
-                frame = self._decoder.decode(name, member.payload, member.stamp_ns)
+                frame = self._frame(name, member)
                 frames[name] = replace(frame, camera=self._cameras.get(name))
             except DecodeError as error:
                 self.dropped[f"{name}/not decodable"] += 1
@@ -152,6 +153,14 @@ class Intake:
             name: seconds for name, seconds in matched.skew_s.items() if name in frames
         }
         return FrameSet(self.rig.reference, frames, missing, skew)
+
+    def _frame(self, name: str, member: Member[Parts]) -> Frame:
+        """The frame of a message; one that serves again, of a slow sensor, is decoded once."""
+        kept = self._decoded.get(name)
+        if kept is None or kept[0] is not member.payload:
+            frame = self._decoder.decode(name, member.payload, member.stamp_ns)
+            kept = self._decoded[name] = (member.payload, frame)
+        return kept[1]
 
 
 def _policy(sensor: Sensor) -> StreamPolicy:
