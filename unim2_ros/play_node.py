@@ -23,6 +23,8 @@ from unim2_ros.lifetime import ros
 
 LATCHED = ("/tf_static",)
 POLL_S = 0.05
+SETTLE_S = 1.0
+"""What this process has discovered, the one that publishes the topic may discover a little later."""
 
 
 class PlayNode(Node):
@@ -136,6 +138,8 @@ def main(args: list[str] | None = None) -> int:
             node = PlayNode(reader, now=options.now)
             for topic in options.wait_for:
                 node.wait_for(topic, options.wait)
+            if options.wait_for:
+                time.sleep(SETTLE_S)
             for _ in range(options.loops):
                 node.play(options.rate)
             node.get_logger().info(f"published {node.published}")

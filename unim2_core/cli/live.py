@@ -22,6 +22,7 @@ from unim2_core.sensing.rig import Rig
 
 OUTPUTS = ("/segment/segmentation", "/segment/confidence", "/segment/overlay")
 DIAGNOSTICS = "/diagnostics"
+HISTORY = 20
 SETTLE_S = 1.0
 """After the last message: more than the deadline and one frame."""
 START_S = 60.0
@@ -85,8 +86,14 @@ def run_live(
         recorder = start(
             "record_node", str(out / "outputs"), *topics, "--latencies", str(latencies)
         )
+        # With a depth of 1 a newer output replaces one that a busy recorder has not taken yet.
+        kept = [f"qos_overrides.{topic}.publisher.depth:={HISTORY}" for topic in OUTPUTS]
         node = start(
-            "segment_node", "--ros-args", *parameter("model", model), *parameter("rig", rig)
+            "segment_node",
+            "--ros-args",
+            *parameter("model", model),
+            *parameter("rig", rig),
+            *(word for setting in kept for word in ("-p", setting)),
         )
         player = start(
             "play_node",
