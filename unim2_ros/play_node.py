@@ -24,7 +24,7 @@ from unim2_ros.lifetime import ros
 LATCHED = ("/tf_static",)
 POLL_S = 0.05
 SETTLE_S = 1.0
-"""What this process has discovered, the one that publishes the topic may discover a little later."""
+"""What this process has discovered, the publisher of that topic may discover a little later."""
 
 
 class PlayNode(Node):
