@@ -1,0 +1,72 @@
+"""The frozen backbone as a function of images, with what tells it apart from another."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unim2_core.model.backbone import DinoV3
+from unim2_core.model.checkpoints import build_backbone
+from unim2_core.model.texture import TextureFeatures
+from unim2_core.sensing.modalities import MODALITIES
+
+BASELINE = "texture"
+"""Name of the backbone that needs no weights."""
+
+
+class FrozenBackbone:
+    """A backbone in evaluation mode, without gradients.
+
+    Attributes:
+        name: of the architecture, or ``texture``.
+        network: (B, 3, H, W) float32, normalised -> (B, h, w, D) float32.
+        baseline: whether it is a stand-in for trying, not a trained network.
+        digest: hex digest of its name and weights.
+    """
+
+    def __init__(self, name: str = BASELINE, *, download: bool = False, device: str = "cpu"):
+        """Build it.
+
+        Args:
+            name: ``texture``, the name of a DINOv3, or a file of weights.
+            download: fetch the weights where they are missing.
+            device: where it runs.
+
+        Raises:
+            ModelError: the weights are missing or of another architecture.
+        """
+        self.network: TextureFeatures | DinoV3
+        if name == BASELINE:
+            self.network, self.name = TextureFeatures(), BASELINE
+        else:
+            self.network = build_backbone(name, download=download)
+            self.name = self.network.config.name
+        self.baseline = name == BASELINE
+        digest = hashlib.sha256(self.name.encode())
+        for key, tensor in self.network.state_dict().items():
+            digest.update(key.encode())
+            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+        self.digest = digest.hexdigest()
+        self.network.eval().requires_grad_(False).to(device)
+        self._device = device
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels of a token's side."""
+        return self.network.patch_size
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of a token."""
+        return self.network.embed_dim
+
+    @torch.inference_mode()
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(B, H, W, 3) uint8 -> (B, h, w, D) float32."""
+        normalisation = MODALITIES["rgb"]  # of all modalities: the backbone was trained with it
+        normalised = np.stack([normalisation.normalize(image) for image in images])
+        tokens: torch.Tensor = self.network(torch.from_numpy(normalised).to(self._device))
+        return np.asarray(tokens.cpu().numpy(), np.float32)
