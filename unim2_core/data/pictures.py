@@ -49,8 +49,7 @@ class PictureSource(Protocol):
 
     Attributes:
         modalities: their names; the first is the reference.
-        encodings: modality -> what ``Encoder.from_description`` takes, for a model's manifest;
-            None for a modality whose files are images for the backbone already.
+        encodings: modality -> what ``Encoder.from_description`` takes, for a model's manifest.
         size: height and width of every image, pixels.
         label_size: height and width of the labels; None where there are none.
         classes: that the labels mean; None where there are none.
@@ -60,7 +59,7 @@ class PictureSource(Protocol):
     @property
     def modalities(self) -> tuple[str, ...]: ...  # noqa: D102
     @property
-    def encodings(self) -> Mapping[str, Mapping[str, Any] | None]: ...  # noqa: D102
+    def encodings(self) -> Mapping[str, Mapping[str, Any]]: ...  # noqa: D102
     @property
     def size(self) -> tuple[int, int]: ...  # noqa: D102
     @property
