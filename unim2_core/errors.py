@@ -42,3 +42,7 @@ class RigError(Unim2Error):
 
 class ModelError(Unim2Error):
     """A model bundle, a checkpoint or an engine that cannot be used."""
+
+
+class DataError(Unim2Error):
+    """A data set whose description or files cannot be used."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unim2_core.errors import DataError
 
 IGNORED = 255
 Labels = NDArray[np.uint8]
@@ -46,3 +50,26 @@ def loaded_crop(stored: Labels) -> Labels:
 def after_ignored(classes: Sequence[int]) -> tuple[int, ...]:
     """Raw ids of a data set whose id 0 means "no label"."""
     return (IGNORED, *classes)
+
+
+def raw_labels(file: NDArray[Any], path: Path) -> Labels:
+    """The ids of a label file: the first channel, as the published loaders take it.
+
+    Args:
+        file: (H, W) or (H, W, C).
+        path: of the file, for the message.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        DataError: it is not of 8 bits.
+    """
+    if file.dtype != np.uint8:
+        raise DataError(
+            f"{path} is not a label image of this data set",
+            expected="8 bit ids",
+            found=f"{file.dtype} of shape {file.shape}",
+            remedy="use the label files of the published data set",
+        )
+    return file if file.ndim == 2 else np.ascontiguousarray(file[..., 0])

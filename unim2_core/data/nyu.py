@@ -1,15 +1,27 @@
 """NYU-Depth-v2: indoor RGB and depth, 40 classes merged to 13 or 4.
 
 The published rules for one image. RGB files are stored with x and y swapped; depth comes as a
-precomputed HHA image.
+precomputed HHA image. Below the folder of the data set (``nyu`` in the release's archive)::
+
+    train.txt  val.txt or test.txt   a number a line, filled up to four digits
+    RGB/0001.jpg or .png             colour, transposed
+    HHA/0001.png                     disparity, height, angle
+    Labels/0001.png                  0 = no label, 1 to 40
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from unim2_core.data.labels import Classes, Labels, after_ignored
+from unim2_core.data.image_files import read_array, three_channels
+from unim2_core.data.image_sets import LABELS, ListedImages, Original, Split
+from unim2_core.data.labels import Classes, Labels, after_ignored, raw_labels, stored_crop
+from unim2_core.sensing.modalities import Preset
 
 # fmt: off
 NYU13 = Classes(
@@ -61,3 +73,62 @@ def nyu_crop_labels(stored: Labels, classes: Classes) -> Labels:
     time. Labels of crops only train the linear probe.
     """
     return classes.of(stored)
+
+
+class NyuImages(ListedImages):
+    """NYU-Depth-v2.
+
+    Args:
+        root: folder of the data set, or the one around it.
+        split: which part of it.
+        modalities: some of ``rgb`` and ``depth``.
+        preset: how images are encoded.
+        classes: ``NYU13`` or ``NYU4``.
+    """
+
+    title = "NYU-Depth-v2"
+    folder = "nyu"
+    available: ClassVar[Mapping[str, str]] = {"rgb": "rgb", "depth": "hha"}
+    lists: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "train": ("train.txt",),
+        "test": ("val.txt", "test.txt"),
+    }
+    classes: Classes
+
+    def __init__(
+        self,
+        root: Path,
+        split: Split,
+        modalities: tuple[str, ...],
+        preset: Preset,
+        classes: Classes,
+    ) -> None:
+        super().__init__(root, split, modalities, preset)
+        self.names = tuple(name.zfill(4) for name in self.names)
+        self.classes = classes
+
+    def files(self, item: int) -> Mapping[str, tuple[Path, ...]]:
+        """The files of an image."""
+        name = self.names[item]
+        rgb = self.root / "RGB" / f"{name}.jpg"
+        if not rgb.is_file() and rgb.with_suffix(".png").is_file():
+            rgb = rgb.with_suffix(".png")
+        paths = {"rgb": rgb, "depth": self.root / "HHA" / f"{name}.png"}
+        paths[LABELS] = self.root / "Labels" / f"{name}.png"
+        return {kind: (paths[kind],) for kind in (*self.modalities, LABELS)}
+
+    def read(self, item: int) -> Original:
+        """Read an image."""
+        arrays = {kind: read_array(path) for kind, (path,) in self.files(item).items()}
+        images = {}
+        for name in self.modalities:
+            image = three_channels(arrays[name], self.files(item)[name][0])
+            images[name] = image.transpose(1, 0, 2) if name == "rgb" else image
+        labels = raw_labels(arrays[LABELS], self.files(item)[LABELS][0])
+        return Original(images, self.classes.of(labels))
+
+    def crop_labels(self, labels: Labels) -> Labels:
+        """The published loader merges the classes of a crop a second time."""
+        if self.preset == "robot":
+            return labels
+        return nyu_crop_labels(stored_crop(labels), self.classes)
