@@ -73,12 +73,9 @@ class FolderImages(ImageSet):
         self.names = tuple(file.stem for file in self._paths[reference])
 
     @property
-    def encodings(self) -> Mapping[str, Mapping[str, Any]]:
-        """Modality -> what ``Encoder.from_description`` takes."""
-        return {
-            name: {"modality": self._file.modalities[name].kind, "preset": self.preset}
-            for name in self.modalities
-        }
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> key of ``MODALITIES`` that its encoding is of."""
+        return {name: self._file.modalities[name].kind for name in self.modalities}
 
     @property
     def rules(self) -> Mapping[str, Any]:

@@ -46,13 +46,15 @@ class ImagePictures:
         self._images, self._crops = images, crops
         every = [images.files(item) for item in range(len(images.names))]
         self._files = [path for files in every for paths in files.values() for path in paths]
-        require_files(self._files, f"the data set of {', '.join(images.modalities)}")
+        require_files(
+            dict.fromkeys(self._files), f"the data set of {', '.join(images.modalities)}"
+        )
+        self._encoders = {
+            name: Encoder(kind, images.preset) for name, kind in images.kinds.items()
+        }
         size = size or default_size(crops, framing, self._read(0)[1])
         stored = images.preset == "paper" and crops != "none"
         self._sizing = Sizing(images.preset, framing, size, stored)
-        self._encoders = {
-            name: Encoder.from_description(encoding) for name, encoding in self.encodings.items()
-        }
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ class ImagePictures:
     @property
     def encodings(self) -> Mapping[str, Mapping[str, Any]]:
         """Modality -> what ``Encoder.from_description`` takes, for a model's manifest."""
-        return self._images.encodings
+        return {name: encoder.describe() for name, encoder in self._encoders.items()}
 
     @property
     def size(self) -> Size:
@@ -99,8 +101,9 @@ class ImagePictures:
             "sizing": vars(self._sizing),
         }
         digest = hashlib.sha256(json.dumps(rules, default=dict).encode())
+        contents = {path: sha256(path) for path in dict.fromkeys(self._files)}
         for path in self._files:
-            digest.update(bytes.fromhex(sha256(path)))
+            digest.update(bytes.fromhex(contents[path]))
         return digest.hexdigest()
 
     def __iter__(self) -> Iterator[Picture]:

@@ -52,8 +52,8 @@ class ImageSet(ABC):
 
     @property
     @abstractmethod
-    def encodings(self) -> Mapping[str, Mapping[str, Any]]:
-        """Modality -> what ``Encoder.from_description`` takes."""
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> key of ``MODALITIES`` that its encoding is of."""
 
     @property
     def sources(self) -> Sequence[int]:
@@ -112,12 +112,9 @@ class ListedImages(ImageSet):
         self.names = sum((listed_names(path) for path in found), ())
 
     @property
-    def encodings(self) -> Mapping[str, Mapping[str, Any]]:
-        """Modality -> what ``Encoder.from_description`` takes."""
-        return {
-            name: {"modality": self.available[name], "preset": self.preset}
-            for name in self.modalities
-        }
+    def kinds(self) -> Mapping[str, str]:
+        """Modality -> key of ``MODALITIES`` that its encoding is of."""
+        return {name: self.available[name] for name in self.modalities}
 
     def _find(self, root: Path, splits: Sequence[str]) -> tuple[Path, list[Path]]:
         """The folder with the lists of all splits, and the lists."""
