@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.data.labels import Classes
+from unim2_core.errors import ModelError
+
+HALF_ULP = 2.0**-11
+"""Largest relative error of a number that was rounded to float16."""
+SMALLEST = 2.0**-24
+"""Distance of float16 numbers around zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +61,90 @@ class FeatureStore:
         """Width D of a token."""
         return int(next(iter(self.tokens.values())).shape[3])
 
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> FeatureStore:
+        """The store of some of the pictures, in the order given.
+
+        Evenly spaced pictures, such as ``range(100, 200)``, are a view: nothing is read before
+        it is used. Any others are copied into memory.
+
+        Args:
+            indices: of pictures, each from 0 to N - 1.
+
+        Raises:
+            ModelError: an index is out of range.
+        """
+        chosen = np.asarray(indices, np.int64).reshape(-1)
+        if chosen.size and (chosen.min() < 0 or chosen.max() >= len(self)):
+            raise ModelError(
+                "a picture that is not in the features was asked for",
+                expected=f"0 to {len(self) - 1}",
+                found=f"{chosen.min()} to {chosen.max()}",
+                remedy="give the numbers of pictures that are there",
+            )
+        rows = _as_slice(chosen)
+        labels = None if self.labels is None else self.labels[rows]
+        return replace(
+            self,
+            tokens={name: array[rows] for name, array in self.tokens.items()},
+            presence={name: array[rows] for name, array in self.presence.items()},
+            sources=self.sources[rows],
+            sequences=self.sequences[rows],
+            stamps_ns=self.stamps_ns[rows],
+            labels=labels,
+            names=tuple(self.names[row] for row in chosen.tolist()) if self.names else (),
+        )
+
+    def only(self, modalities: Sequence[str]) -> FeatureStore:
+        """The store of some of the modalities, in the order given; nothing is copied.
+
+        Raises:
+            ModelError: one of them is not there, or none is asked for.
+        """
+        unknown = [name for name in modalities if name not in self.tokens]
+        if unknown or not modalities:
+            raise ModelError(
+                "there are no features of a modality",
+                expected=f"some of {', '.join(self.modalities)}",
+                found=", ".join(unknown) or "none",
+                remedy="name them with --modalities, the reference first",
+            )
+        return replace(
+            self,
+            tokens={name: self.tokens[name] for name in modalities},
+            presence={name: self.presence[name] for name in modalities},
+        )
+
+
+def _as_slice(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
+    """The rows as a slice, which makes views, where they are evenly spaced and rising."""
+    if not rows.size:
+        return slice(0, 0)
+    first = int(rows[0])
+    step = int(rows[1]) - first if rows.size > 1 else 1
+    if step < 1 or (np.diff(rows) != step).any():
+        return rows
+    return slice(first, int(rows[-1]) + 1, step)
+
+
+def check_presence(store: FeatureStore) -> None:
+    """Check that every modality is somewhere: nothing can be learnt of one that is not.
+
+    Raises:
+        ModelError: a modality is in no picture.
+    """
+    never = [
+        name
+        for name, presence in store.presence.items()
+        if not any(picture.any() for picture in presence)  # most stop at the first one
+    ]
+    if never:
+        raise ModelError(
+            "a modality is in none of the pictures",
+            expected=f"images of each of {', '.join(store.modalities)}, matched to the reference",
+            found=f"none of {', '.join(never)}",
+            remedy="look at the streams with: unim2 info BAG, or leave it out of --modalities",
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
@@ -72,3 +162,42 @@ class Standardization:
     def identity(cls, modalities: int, dim: int) -> Standardization:
         """The one that changes nothing, as published."""
         return cls(np.zeros((modalities, dim), np.float32), np.ones((modalities, dim), np.float32))
+
+    @classmethod
+    def of(cls, store: FeatureStore, *, places: int = 100_000, seed: int = 0) -> Standardization:
+        """The one that gives every channel of a modality mean 0 and deviation 1.
+
+        Taken from whole pictures, drawn at random until so many places were seen where the
+        modality is present; memory does not grow with the number of pictures. A channel that
+        varies by no more than what float16 rounds off is constant: its scale is 0, so that it
+        says nothing later on either, instead of shouting about the first difference.
+
+        Args:
+            store: the features.
+            places: of each modality that are looked at.
+            seed: for the draw.
+
+        Raises:
+            ModelError: a modality is in no picture.
+        """
+        check_presence(store)
+        mean = np.zeros((len(store.modalities), store.dim), np.float32)
+        scale = np.zeros_like(mean)
+        order = np.random.default_rng(seed).permutation(len(store))
+        for index, name in enumerate(store.modalities):
+            count = 0
+            total, squares = np.zeros((2, store.dim))
+            for row in order:
+                seen = store.tokens[name][row][store.presence[name][row]].astype(np.float64)
+                count += len(seen)
+                total += seen.sum(0)
+                squares += np.square(seen).sum(0)
+                if count >= places:
+                    break
+            centre = total / count
+            # Sums in float64: cancellation is far below the rounding of float16.
+            deviation = np.sqrt(np.maximum(squares / count - np.square(centre), 0))
+            varies = deviation > np.maximum(HALF_ULP * np.abs(centre), SMALLEST)
+            mean[index] = centre
+            scale[index, varies] = 1 / deviation[varies]
+        return cls(mean, scale)
