@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from pathlib import Path
 
-from unim2_core.errors import BagError, RigError
+from unim2_core.errors import BagError, DecodeError, RigError
+from unim2_core.files import sha256
+from unim2_core.sensing.bag_messages import stamp_ns
 from unim2_core.sensing.bags import BagMessage, BagReader
+from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.intake import Intake, Parts
 from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.synchronizer import MatchedSet
+
+Sets = Generator[tuple[FrameSet, int], None, None]
+"""Frame sets, each with the stamp in the header of its reference image, nanoseconds."""
+Warn = Callable[[str], object]
 
 
 def with_topics(rig: Rig, topics: Mapping[str, str]) -> Rig:
@@ -97,3 +105,70 @@ def check_stamps(intake: Intake, emitted: int) -> None:
         if stampless
         else "look at the streams with: unim2 info BAG",
     )
+
+
+def spread_sets(bag: Path, rig: Rig, frames: int, warn: Warn) -> Sets:
+    """Decoded frame sets, spread evenly over a drive.
+
+    Args:
+        bag: the drive.
+        rig: which topics to read and how.
+        frames: how many, at most.
+        warn: told what could not be read.
+
+    Yields:
+        A set, and the stamp in the header of its reference image, nanoseconds.
+
+    Raises:
+        BagError: the drive cannot be opened, or lacks its reference images.
+        RigError: it gives no set.
+        DecodeError: no reference image can be decoded.
+    """
+    intake = Intake(rig)
+    emitted = given = 0
+    errors: list[DecodeError] = []
+    with BagReader(bag) as reader:
+        count = reader.topics[rig.reference_topic].count
+        for emitted, matched in enumerate(synchronised(reader, intake), start=1):
+            if not is_taken(emitted - 1, frames, count):
+                continue
+            try:
+                decoded = intake.decode(matched)
+            except DecodeError as error:  # the other images of the drive may be whole
+                errors.append(error)
+                continue
+            given += 1
+            parts = matched.members[rig.reference].payload
+            yield decoded, stamp_ns(next(iter(parts.values())).header)
+        if errors and not given:
+            raise errors[0]
+        if errors:
+            warn(f"{len(errors)} images of {bag} were left out, the first: {errors[0].what}")
+        check_stamps(intake, emitted)
+        if reader.stopped:
+            warn(f"{bag} was read up to its damage: {reader.stopped}")
+
+
+def is_taken(index: int, wanted: int, count: int) -> bool:
+    """Whether an item is one of those that are spread evenly over all, the first included.
+
+    Args:
+        index: of the item; those beyond ``count`` are not taken.
+        wanted: how many are taken, at most.
+        count: how many items there are.
+    """
+    if index >= count:
+        return False
+    wanted = min(wanted, count)
+    return index * wanted // count != (index - 1) * wanted // count
+
+
+def contents(bag: Path) -> dict[str, str]:
+    """File name -> hex digest, of all files of a bag."""
+    if bag.is_file():
+        return {"": sha256(bag)}  # its name does not matter
+    return {
+        str(path.relative_to(bag)): sha256(path)
+        for path in sorted(bag.rglob("*"))
+        if path.is_file()
+    }

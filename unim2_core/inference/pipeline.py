@@ -15,7 +15,7 @@ from unim2_core.inference.engine import Backend, Engine
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES, Encoder
-from unim2_core.sensing.registrar import DEPTH, Registrar
+from unim2_core.sensing.registrar import Registrar, with_depth
 from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.warping import gather
 
@@ -123,10 +123,7 @@ class Pipeline:
                 found=f"{rig.reference} as reference, sensors {', '.join(rig.sensors)}",
                 remedy=f"add the sensor {reference} to the rig, or train on this rig",
             )
-        needed = rig.only({entry.sensor for entry in self._modalities})
-        placed = [name for name, sensor in needed.sensors.items() if sensor.extrinsics]
-        depth = rig.sensors.get(DEPTH)
-        return rig.only({*needed.sensors, DEPTH}) if placed and depth else needed
+        return with_depth(rig, {entry.sensor for entry in self._modalities})
 
     @property
     def absent(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from unim2_core.errors import RigError
@@ -16,6 +16,18 @@ from unim2_core.sensing.rig import Extrinsics, Rig
 from unim2_core.sensing.warping import GridMap
 
 DEPTH = "depth"
+
+
+def with_depth(rig: Rig, sensors: Collection[str]) -> Rig:
+    """The rig with some of its sensors, and with depth where it registers them.
+
+    Args:
+        rig: the whole rig.
+        sensors: that are looked at; the reference is always kept.
+    """
+    needed = rig.only(sensors)
+    placed = any(sensor.extrinsics for sensor in needed.sensors.values())
+    return rig.only({*sensors, DEPTH}) if placed else needed
 
 
 @dataclass(frozen=True, eq=False)
