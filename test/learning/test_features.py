@@ -14,6 +14,7 @@ pytest.importorskip("torch", reason="the cache runs a backbone")
 from unim2_core.errors import ModelError
 from unim2_core.learning.feature_cache import open_features
 from unim2_core.learning.features import FeatureStore, Standardization, check_presence
+from unim2_core.learning.kmeans import SMALLEST_DEVIATION
 
 
 def test_subsets_are_views_where_they_can_be(tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def made_store(tokens: np.ndarray, presence: np.ndarray | None = None) -> Featur
 
 def test_standardised_channels_have_mean_zero_and_deviation_one() -> None:
     rng = np.random.default_rng(0)
-    tokens = rng.normal([3, -700, 1e-4], [2, 10, 1e-5], (40, 4, 5, 3)).astype(np.float16)
+    tokens = rng.normal([3, -700, 1], [2, 10, 0.2], (40, 4, 5, 3)).astype(np.float16)
     presence = rng.random((40, 4, 5)) < 0.7
     found = Standardization.of(made_store(tokens, presence))
     seen = tokens[presence].astype(np.float64)
@@ -65,6 +66,13 @@ def test_a_constant_channel_says_nothing_whatever_comes_later() -> None:
     tokens[..., 3] = rng.normal(0, 1, (20, 4, 5))
     found = Standardization.of(made_store(tokens))
     assert found.scale[0, :3].tolist() == [0, 0, 0] and found.scale[0, 3] > 0.5
+
+
+def test_what_hardly_varies_is_not_blown_up() -> None:
+    tokens = np.random.default_rng(0).normal(0, [4, 1e-5], (20, 4, 5, 2))
+    found = Standardization.of(made_store(tokens))
+    assert found.scale[0, 0] == pytest.approx(0.25, rel=0.1)
+    assert found.scale[0, 1] == pytest.approx(found.scale[0, 0] / SMALLEST_DEVIATION)
 
 
 def test_the_draw_is_bounded_and_depends_on_the_seed_alone() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from unim2_core.data.labels import Classes
 from unim2_core.errors import ModelError
+from unim2_core.learning.kmeans import SMALLEST_DEVIATION
 
 HALF_ULP = 2.0**-11
 """Largest relative error of a number that was rounded to float16."""
@@ -165,12 +166,14 @@ class Standardization:
 
     @classmethod
     def of(cls, store: FeatureStore, *, places: int = 100_000, seed: int = 0) -> Standardization:
-        """The one that gives every channel of a modality mean 0 and deviation 1.
+        """The one that gives the channels of a modality mean 0 and deviation 1.
 
         Taken from whole pictures, drawn at random until so many places were seen where the
-        modality is present; memory does not grow with the number of pictures. A channel that
-        varies by no more than what float16 rounds off is constant: its scale is 0, so that it
-        says nothing later on either, instead of shouting about the first difference.
+        modality is present; memory does not grow with the number of pictures. What hardly varies
+        is not blown up to the weight of what does: it counts as if it varied by a small part of
+        what varies most, as in ``fit_clusters``. A channel that varies by no more than what
+        float16 rounds off is constant: its scale is 0, so that it says nothing later on either,
+        instead of shouting about the first difference.
 
         Args:
             store: the features.
@@ -199,5 +202,6 @@ class Standardization:
             deviation = np.sqrt(np.maximum(squares / count - np.square(centre), 0))
             varies = deviation > np.maximum(HALF_ULP * np.abs(centre), SMALLEST)
             mean[index] = centre
-            scale[index, varies] = 1 / deviation[varies]
+            floored = np.maximum(deviation, SMALLEST_DEVIATION * deviation.max())
+            scale[index, varies] = 1 / floored[varies]
         return cls(mean, scale)
