@@ -48,7 +48,7 @@ def made_store(tokens: np.ndarray, presence: np.ndarray | None = None) -> Featur
 
 def test_standardised_channels_have_mean_zero_and_deviation_one() -> None:
     rng = np.random.default_rng(0)
-    tokens = rng.normal([3, -700, 1], [2, 10, 0.2], (40, 4, 5, 3)).astype(np.float16)
+    tokens = rng.normal([3, -700, 1], [2, 10, 0.5], (40, 4, 5, 3)).astype(np.float16)
     presence = rng.random((40, 4, 5)) < 0.7
     found = Standardization.of(made_store(tokens, presence))
     seen = tokens[presence].astype(np.float64)
