@@ -96,6 +96,8 @@ def _case_rows(file: str, case: str, golden: Arrays, maps: list[Tensor]) -> Iter
 def _intermediate(
     maps: list[Tensor], draws: Draws, shifts: Shifts, config: CorrespondenceConfig
 ) -> dict[str, Tensor]:
+    assert draws.anchor is not None
+    assert draws.positive is not None
     anchors, positives = Maps(maps[0], maps[2]), Maps(maps[1], maps[3])
     p, q = anchors.at(draws.anchor), positives.at(draws.positive)
     negatives = [anchors.of(sources).at(draws.positive) for sources in draws.sources]

@@ -35,6 +35,9 @@ class CorrespondenceConfig:
         weighting: of the points by the activation of the mean magnitude of their features.
         weight_reference: whether the reference modality is weighted, too.
         salience: draw 90 % of the points from the non-zero pixels of a mask.
+        cells: the maps hold only the S x S places that were drawn, the same for all modalities,
+            so that the network need not run on the others; a negative is seen at its own places.
+        distinct_sources: negatives are a derangement that pairs no two pictures of one source.
     """
 
     samples: int = 11
@@ -45,6 +48,8 @@ class CorrespondenceConfig:
     weighting: Weighting = "none"
     weight_reference: bool = False
     salience: bool = False
+    cells: bool = False
+    distinct_sources: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.negatives < 1 or self.weighting not in get_args(Weighting):
@@ -63,13 +68,14 @@ class Draws(NamedTuple):
     """The random part of one modality's loss.
 
     Attributes:
-        anchor: p, (B, S, S, 2) float32 in [-1, 1]: x and y of the points of the anchors.
+        anchor: p, (B, S, S, 2) float32 in [-1, 1]: x and y of the points of the anchors; None
+            where the maps hold the points only.
         positive: q, the same of the positives, and of the negatives.
         sources: (N, B) int64: index of the image that each is paired with.
     """
 
-    anchor: Tensor
-    positive: Tensor
+    anchor: Tensor | None
+    positive: Tensor | None
     sources: Tensor
 
 
@@ -93,6 +99,7 @@ def draw(
     batch: int,
     config: CorrespondenceConfig,
     salience: tuple[Tensor, Tensor] | None = None,
+    sources: Tensor | None = None,
     *,
     generator: torch.Generator | None = None,
     device: torch.device | None = None,
@@ -103,6 +110,7 @@ def draw(
         batch: B, at least 2.
         config: how many.
         salience: (B, H, W) masks of the anchors and the positives, where ``config`` asks for it.
+        sources: (B,) int64, the picture that each anchor was cut from; None = all different.
         generator: source of randomness, of ``device``.
         device: where the draws are wanted.
 
@@ -116,10 +124,16 @@ def draw(
             found=f"{batch} images, {'no masks' if salience is None else 'masks'}",
             remedy="use a larger batch; switch salience off",
         )
-    masks = salience if config.salience and salience is not None else (None, None)
-    anchor, positive = (
-        _draw_points(batch, config.samples, mask, generator, device) for mask in masks
-    )
+    anchor, positive = None, None
+    if not config.cells:
+        masks = salience if config.salience and salience is not None else (None, None)
+        anchor, positive = (
+            _draw_points(batch, config.samples, mask, generator, device) for mask in masks
+        )
+    if config.distinct_sources:
+        of = torch.arange(batch, device=device) if sources is None else sources
+        pairs = [derangement(of, generator=generator) for _ in range(config.negatives)]
+        return Draws(anchor, positive, torch.stack(pairs))
     permutations = [
         torch.randperm(batch, generator=generator, device=device) for _ in range(config.negatives)
     ]
@@ -159,6 +173,36 @@ def self_avoiding(permutations: Tensor) -> Tensor:
     return (permutations + fixed.long()) % batch
 
 
+def derangement(sources: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    """Pair every picture with one of another source, each being taken once.
+
+    Pictures in random order, those of a source side by side, are turned by at least as many
+    places as the largest source has. Where one source has more than half of all, that cannot be;
+    then no picture is paired with itself, which is all that can be asked for.
+
+    Args:
+        sources: (B,) int64, B >= 2.
+        generator: source of randomness, of the device of ``sources``.
+
+    Returns:
+        (B,) int64, a permutation.
+    """
+    batch, device = len(sources), sources.device
+    _, group, sizes = torch.unique(sources, return_inverse=True, return_counts=True)
+    largest = int(sizes.max())
+    if 2 * largest > batch:
+        group, largest = torch.arange(batch, device=device), 1
+    shuffled = torch.randperm(batch, generator=generator, device=device)
+    place = torch.randperm(int(group.max()) + 1, generator=generator, device=device)
+    order = shuffled[place[group[shuffled]].argsort(stable=True)]  # random groups, side by side
+    turn = int(
+        torch.randint(largest, batch - largest + 1, (1,), generator=generator, device=device)
+    )
+    paired = torch.empty_like(order)
+    paired[order] = order.roll(-turn)
+    return paired
+
+
 def sampled(maps: Tensor, points: Tensor) -> Tensor:
     """Sample maps bilinearly, with the border's values outside.
 
@@ -183,18 +227,29 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     return a.transpose(1, 2) @ b
 
 
-def centered(correspondence: Tensor) -> Tensor:
+def centered(correspondence: Tensor, counted: Tensor | None = None) -> Tensor:
     """Pointwise centring: each place of the first map loses its mean over the second map.
 
     Args:
         correspondence: (B, P, P) float32.
+        counted: (B, P, P) float32, 1 for a pair that counts in the means, else 0; None = all.
 
     Returns:
-        (B, P, P) float32, whose mean over everything is what it was.
+        (B, P, P) float32, whose mean over everything that counts is what it was.
     """
-    mean = correspondence.mean()
-    rowwise = correspondence - correspondence.mean(dim=2, keepdim=True)
-    return rowwise - rowwise.mean() + mean
+    mean = mean_of(correspondence, counted)
+    rowwise = correspondence - mean_of(correspondence, counted, dim=2)
+    return rowwise - mean_of(rowwise, counted) + mean
+
+
+def mean_of(values: Tensor, counted: Tensor | None, dim: int | None = None) -> Tensor:
+    """Mean of (B, P, P) over what counts: a scalar, or (B, P, 1) along ``dim``; 0 for nothing."""
+    if counted is None:
+        return values.mean() if dim is None else values.mean(dim=dim, keepdim=True)
+    if dim is None:
+        return (values * counted).sum() / counted.sum().clamp(min=1)
+    total = (values * counted).sum(dim=dim, keepdim=True)
+    return total / counted.sum(dim=dim, keepdim=True).clamp(min=1)
 
 
 def magnitude_weights(features: Tensor, weighting: Weighting) -> Tensor:
@@ -210,30 +265,62 @@ class Points(NamedTuple):
         features: (B, C, P) float32 at unit length.
         code: (B, d, P) float32 at unit length.
         weights: (B, P) float32, or None.
+        present: (B, P) float32, 1 where the modality sees something, else 0; None = everywhere.
     """
 
     features: Tensor
     code: Tensor
     weights: Tensor | None
+    present: Tensor | None = None
+
+    def of(self, sources: Tensor) -> Points:
+        """Take the images (B,) of these indices."""
+        return Points(*(None if part is None else part[sources] for part in self))  # type: ignore[arg-type]
 
 
 class Maps(NamedTuple):
-    """A batch: features (B, C, h, w), codes (B, d, h, w) and, or None, weights (B, 1, h, w)."""
+    """A batch of maps.
+
+    Attributes:
+        features: (B, C, h, w) float32.
+        code: (B, d, h, w) float32.
+        weights: (B, 1, h, w) float32, or None.
+        present: (B, h, w) float32, 1 where the modality sees something; None = everywhere.
+    """
 
     features: Tensor
     code: Tensor
     weights: Tensor | None = None
+    present: Tensor | None = None
 
     def of(self, sources: Tensor) -> Maps:
         """Take the images (B,) of these indices."""
-        weights = None if self.weights is None else self.weights[sources]
-        return Maps(self.features[sources], self.code[sources], weights)
+        return Maps(*(None if part is None else part[sources] for part in self))  # type: ignore[arg-type]
 
-    def at(self, points: Tensor) -> Points:
-        """Sample everything at points (B, S, S, 2); see ``sampled``."""
-        weights = None if self.weights is None else sampled(self.weights, points).flatten(1)
-        features, code = (directions(sampled(m, points)) for m in (self.features, self.code))
-        return Points(features, code, weights)
+    def at(self, points: Tensor | None) -> Points:
+        """Sample everything at points (B, S, S, 2), see ``sampled``; None: every cell is one.
+
+        A point counts as seen where at least half of what it is interpolated from is.
+        """
+        present = None if self.present is None else self.present[:, None]  # (B, 1, h, w)
+        features, code, weights = self[:3]
+        if points is not None:
+            features, code = sampled(features, points), sampled(code, points)
+            weights = None if weights is None else sampled(weights, points)
+            present = None if present is None else sampled(present, points)
+        return Points(
+            directions(features),
+            directions(code),
+            None if weights is None else weights.flatten(1),
+            None if present is None else (present.flatten(1) >= 0.5).float(),
+        )
+
+
+def counted_pairs(a: Points, b: Points) -> Tensor | None:
+    """(B, P, P) float32, 1 for pairs of places that are both seen, else 0; None = all are."""
+    if a.present is None or b.present is None:
+        return None
+    return a.present[:, :, None] * b.present[:, None]
 
 
 def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) -> Tensor:
@@ -248,7 +335,7 @@ def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) 
     with torch.no_grad():
         target = cosines(a.features, b.features)  # (B, P, P)
         if config.pointwise:
-            target = centered(target)
+            target = centered(target, counted_pairs(a, b))
         target = target - shift
         if a.weights is not None and b.weights is not None:
             target = target * a.weights[:, :, None] * b.weights[:, None]
@@ -266,6 +353,7 @@ def correspondence_terms(
     config: CorrespondenceConfig,
     *,
     weighted: bool = False,
+    presence: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
 ) -> Terms:
     """The three terms for one modality.
 
@@ -276,16 +364,28 @@ def correspondence_terms(
         shifts: b of each term.
         config: everything else.
         weighted: whether ``config.weighting`` applies to this modality.
+        presence: (B, h, w) float32 of both, 1 where the modality sees something; pairs with a
+            place that it does not see are left out of every mean.
     """
     anchors, positives = (
-        Maps(f.detach(), c, magnitude_weights(f.detach(), config.weighting) if weighted else None)
-        for f, c in zip(features, codes, strict=True)
+        Maps(
+            feature.detach(),
+            code,
+            magnitude_weights(feature.detach(), config.weighting) if weighted else None,
+            present,
+        )
+        for feature, code, present in zip(features, codes, presence, strict=True)
     )
     at_p, at_q = anchors.at(draws.anchor), positives.at(draws.positive)
-    own = pair_loss(at_p, at_p, shifts.own, config).mean()
-    knn = pair_loss(at_p, at_q, shifts.knn, config).mean()
-    random = []
-    for sources in draws.sources:
-        negatives = anchors.of(sources).at(draws.positive)
-        random.append(pair_loss(at_p, negatives, shifts.random, config).mean())
-    return Terms(own, knn, torch.stack(random).mean())
+
+    def term(others: Points, shift: float) -> Tensor:
+        return mean_of(pair_loss(at_p, others, shift, config), counted_pairs(at_p, others))
+
+    random = [
+        term(
+            at_p.of(sources) if config.cells else anchors.of(sources).at(draws.positive),
+            shifts.random,
+        )
+        for sources in draws.sources
+    ]
+    return Terms(term(at_p, shifts.own), term(at_q, shifts.knn), torch.stack(random).mean())

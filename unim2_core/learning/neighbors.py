@@ -29,7 +29,12 @@ def pooled(features: Tensor, dropout_masks: Tensor | None = None) -> Tensor:
     return F.normalize(means, dim=1)
 
 
-def nearest(descriptors: Tensor, count: int, groups: Tensor | None = None) -> Tensor:
+def nearest(
+    descriptors: Tensor,
+    count: int,
+    groups: Tensor | None = None,
+    spans: Tensor | None = None,
+) -> Tensor:
     """Find the images most alike by dot product, the most alike first.
 
     Args:
@@ -37,6 +42,8 @@ def nearest(descriptors: Tensor, count: int, groups: Tensor | None = None) -> Te
         count: how many are wanted of each image.
         groups: (N,) integers from 0; images of one group, such as crops of one picture, are no
             neighbours of each other. None: each image is its own first neighbour, as published.
+        spans: (N, 2) int64, rows from and to (exclusive) that are no neighbours of an image
+            either. With it, at least ``count`` rows must remain for each image.
 
     Returns:
         (N, count) int64.
@@ -60,5 +67,9 @@ def nearest(descriptors: Tensor, count: int, groups: Tensor | None = None) -> Te
         similarity = descriptors[rows] @ descriptors.T  # (block, N)
         if groups is not None:
             similarity.masked_fill_(groups[rows, None] == groups, -torch.inf)
+        if spans is not None:
+            index = torch.arange(len(descriptors), device=descriptors.device)
+            low, high = spans[rows, :1], spans[rows, 1:]
+            similarity.masked_fill_((index >= low) & (index < high), -torch.inf)
         found[rows] = similarity.topk(count, dim=1).indices
     return found

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unim2_core.errors import ModelError
@@ -63,6 +64,11 @@ class ObjectiveConfig:
         reconstruction: weight of the reconstruction of the fused features, 0 for none.
         alpha: sharpness of a soft assignment to clusters; None for a hard one.
         extra_clusters: cluster centres beyond the number of classes.
+        modality_dropout: probability that the network does not get to see a modality of an image,
+            other than the reference. The loss still compares with it, so the network learns to
+            do without.
+        joint: naive fusion: one loss on the concatenation of all modalities, in the reference's
+            place, instead of one for each.
     """
 
     modalities: Mapping[str, ModalityLoss]
@@ -70,8 +76,16 @@ class ObjectiveConfig:
     reconstruction: float = 0.0
     alpha: float | None = None
     extra_clusters: int = 0
+    modality_dropout: float = 0.0
+    joint: bool = False
 
     def __post_init__(self) -> None:
+        if not 0 <= self.modality_dropout < 1:
+            raise ModelError(
+                "the objective cannot be formed",
+                expected="a modality dropout of at least 0 and less than 1",
+                found=f"{self.modality_dropout}",
+            )
         if self.reconstruction < 0 or self.extra_clusters < 0 or (self.alpha or 1) <= 0:
             raise ModelError(
                 "the objective cannot be formed",
@@ -88,12 +102,25 @@ class Batch(NamedTuple):
         positives: the same of an image that looks like each.
         labels: (B, H, W) integers, only to measure with; None where there are none.
         salience: (B, h, w) masks of anchors and positives, where points are drawn from them.
+        presence: (B, h, w) float32 of each modality of anchors and positives, 1 where it sees
+            something, else 0; None = everywhere.
+        sources: (B,) int64, the picture that each anchor was cut from; None = all different.
+        indices: (B,) int64 rows of the anchors in their store, for messages.
     """
 
     anchors: Mapping[str, Tensor]
     positives: Mapping[str, Tensor]
     labels: Tensor | None = None
     salience: tuple[Tensor, Tensor] | None = None
+    presence: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None = None
+    sources: Tensor | None = None
+    indices: Tensor | None = None
+
+    def presence_of(self, name: str) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """(B, h, w) of a modality of anchors and positives; None = everywhere."""
+        if self.presence is None:
+            return None, None
+        return self.presence[0][name], self.presence[1][name]
 
 
 class StepDraws(NamedTuple):
@@ -102,10 +129,13 @@ class StepDraws(NamedTuple):
     Attributes:
         correspondence: points and pairs of each modality.
         dropout: masks of the anchors' pass and of the positives', see ``Segmenter.forward``.
+        shown: modality -> (2, B) float32, 0 where the network does not get to see it, of anchors
+            and positives; None = it sees all.
     """
 
     correspondence: Mapping[str, Draws]
     dropout: tuple[Tensor, Tensor]
+    shown: Mapping[str, Tensor] | None = None
 
 
 class Objective(nn.Module):
@@ -151,6 +181,7 @@ class Objective(nn.Module):
                 size,
                 self.config.correspondence,
                 batch.salience,
+                batch.sources,
                 generator=generator,
                 device=device,
             )
@@ -160,7 +191,16 @@ class Objective(nn.Module):
             self.segmenter.draw_dropout_masks(size, generator=generator, device=device)
             for _ in range(2)
         )
-        return StepDraws(points, (anchor, positive))
+        shown = None
+        if self.config.modality_dropout:
+            shown = {
+                name: (
+                    torch.rand((2, size), generator=generator, device=device)
+                    >= self.config.modality_dropout
+                ).float()
+                for name in self.segmenter.config.modalities[1:]
+            }
+        return StepDraws(points, (anchor, positive), shown)
 
     def forward(self, batch: Batch, draws: StepDraws) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss.
@@ -172,8 +212,8 @@ class Objective(nn.Module):
         Returns:
             The total, a scalar with gradient, and every scalar worth logging, without.
         """
-        anchors = self.segmenter(batch.anchors, draws.dropout[0])
-        positives = self.segmenter(batch.positives, draws.dropout[1])
+        anchors = self.segmenter(batch.anchors, draws.dropout[0], self._seen(batch, draws, 0))
+        positives = self.segmenter(batch.positives, draws.dropout[1], self._seen(batch, draws, 1))
         terms = self._terms(batch, anchors, positives, draws)
         log = {}
         totals = dict.fromkeys(Terms._fields, torch.zeros((), device=anchors.code.device))
@@ -197,6 +237,23 @@ class Objective(nn.Module):
         log["loss/total"] = total
         return total, {name: value.detach() for name, value in log.items()}
 
+    def _seen(self, batch: Batch, draws: StepDraws, part: int) -> dict[str, Tensor] | None:
+        """What the network sees of the anchors (0) or positives (1); None = everything."""
+        if batch.presence is None and draws.shown is None:
+            return None
+        seen = {}
+        for name in self.segmenter.config.modalities:
+            maps = batch.anchors[name]
+            there = (
+                torch.ones_like(maps[:, 0])
+                if batch.presence is None
+                else (batch.presence[part][name])
+            )
+            if draws.shown is not None and name in draws.shown:
+                there = there * draws.shown[name][part][:, None, None]  # (B, h, w)
+            seen[name] = there
+        return seen
+
     def _terms(
         self, batch: Batch, anchors: Segmented, positives: Segmented, draws: StepDraws
     ) -> dict[str, Terms]:
@@ -204,6 +261,8 @@ class Objective(nn.Module):
         codes = self.segmenter.supervised_codes(anchors.code)
         codes_pos = self.segmenter.supervised_codes(positives.code)
         names = self.segmenter.config.modalities
+        if self.config.joint:
+            return {names[0]: self._joint_terms(batch, anchors, positives, draws)}
         terms = {}
         for name in names:
             features = (batch.anchors[name], batch.positives[name])
@@ -216,8 +275,32 @@ class Objective(nn.Module):
                 self.config.modalities[name].shifts,
                 config,
                 weighted=config.weights(reference=name == names[0]),
+                presence=batch.presence_of(name),
             )
         return terms
+
+    def _joint_terms(
+        self, batch: Batch, anchors: Segmented, positives: Segmented, draws: StepDraws
+    ) -> Terms:
+        """One loss for all modalities: their unit vectors side by side are the features."""
+        names = self.segmenter.config.modalities
+
+        def joined(maps: Mapping[str, Tensor], part: int) -> Tensor:
+            units = [F.normalize(maps[name], dim=1) for name in names]
+            if batch.presence is not None:
+                seen = batch.presence[part]
+                units = [
+                    unit * seen[name][:, None] for unit, name in zip(units, names, strict=True)
+                ]
+            return torch.cat(units, dim=1)  # (B, M * D, h, w)
+
+        return correspondence_terms(
+            (joined(batch.anchors, 0), joined(batch.positives, 1)),
+            (anchors.code, positives.code),
+            draws.correspondence[names[0]],
+            self.config.modalities[names[0]].shifts,
+            self.config.correspondence,
+        )
 
 
 def build_optimizer(objective: Objective, rate: float) -> torch.optim.Adam:

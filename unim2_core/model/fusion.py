@@ -85,13 +85,19 @@ def fusion_layers(kind: FusionKind, count: int, dim: int) -> nn.Sequential:
 class ModalityFusion(nn.Module):
     """Modality networks, normalisation and fusion; one modality alone passes as it is.
 
+    Where a modality sees nothing, its stand-in takes its place: a learnt vector, or zeros.
+
     Args:
         modalities: their names, in the order in which they are concatenated.
         dim: width D of the features.
         kind: how the maps become one.
         normalization: what is done to each before that.
         residual: whether a modality network adds its input.
+        networks: whether there are modality networks; without, features are only normalised.
+        stand_in: whether the stand-ins are learnt.
     """
+
+    stand_in: Tensor
 
     def __init__(
         self,
@@ -100,29 +106,46 @@ class ModalityFusion(nn.Module):
         kind: FusionKind = "conv",
         normalization: Normalization = "l2",
         residual: bool = False,
+        networks: bool = True,
+        stand_in: bool = False,
     ) -> None:
         super().__init__()
         self.kind = kind
         self.normalization = normalization
-        several = modalities if len(modalities) > 1 else ()
-        self.networks = nn.ModuleDict({name: ModalityNetwork(dim, residual) for name in several})
+        self.modalities = tuple(modalities)
+        several = self.modalities if len(self.modalities) > 1 else ()
+        self.networks = nn.ModuleDict(
+            {name: ModalityNetwork(dim, residual) for name in several if networks}
+        )
         self.layers = fusion_layers(kind, len(several), dim) if several else nn.Sequential()
+        if stand_in and several:
+            self.stand_in = nn.Parameter(torch.zeros(len(several), dim))
+        else:
+            self.register_buffer("stand_in", torch.zeros(len(several), dim), persistent=False)
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, features: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Fuse.
 
         Args:
             features: (B, D, h, w) float32 of each modality.
+            presence: (B, h, w) float32 of each, 1 where it sees something, else 0; None =
+                everywhere.
 
         Returns:
             (B, D, h, w) float32.
         """
-        if not self.networks:
-            return next(iter(features.values()))
-        maps = [
-            normalized(network(features[name]), self.normalization)
-            for name, network in self.networks.items()
-        ]
+        if len(self.modalities) == 1:
+            return features[self.modalities[0]]
+        maps = []
+        for index, name in enumerate(self.modalities):
+            refined = self.networks[name](features[name]) if self.networks else features[name]
+            refined = normalized(refined, self.normalization)
+            if presence is not None:
+                seen = presence[name][:, None]  # (B, 1, h, w)
+                refined = seen * refined + (1 - seen) * self.stand_in[index, :, None, None]
+            maps.append(refined)
         if self.kind in ("conv", "progressive"):
             fused: Tensor = self.layers(torch.cat(maps, dim=1))  # (B, M * D, h, w) -> (B, D, h, w)
             return fused

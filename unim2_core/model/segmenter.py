@@ -39,6 +39,8 @@ class SegmenterConfig:
         harmonize_reference: whether the reference, too, supervises a harmonized code.
         harmonize_others: whether the others do.
         dropout: probability that a channel is dropped in training.
+        networks: whether each modality has a network of its own before fusion.
+        stand_in: whether a learnt vector stands for a modality where it sees nothing; else zeros.
     """
 
     modalities: tuple[str, ...]
@@ -52,6 +54,8 @@ class SegmenterConfig:
     harmonize_reference: bool = False
     harmonize_others: bool = True
     dropout: float = 0.1
+    networks: bool = True
+    stand_in: bool = False
 
     def __post_init__(self) -> None:
         for name, kinds in (
@@ -66,6 +70,14 @@ class SegmenterConfig:
         _require(SHARED not in self.modalities, self, "modalities", "no modality named", SHARED)
         _require(self.feature_dim >= 2, self, "feature_dim", "at least 2")
         _require(self.code_dim >= 1, self, "code_dim", "at least 1")
+        whole_image = self.normalization in ("standardize", "minmax")
+        _require(
+            not (self.stand_in and whole_image),
+            self,
+            "normalization",
+            "l2 or none, for",
+            "what a modality does not see would spoil the statistics of a whole image",
+        )
         _require(0 <= self.dropout < 1, self, "dropout", "at least 0 and less than 1")
 
     @property
@@ -125,7 +137,13 @@ class Segmenter(nn.Module):
         self.config = config
         width, code = config.feature_dim, config.code_dim
         self.fusion = ModalityFusion(
-            config.modalities, width, config.fusion, config.normalization, config.residual
+            config.modalities,
+            width,
+            config.fusion,
+            config.normalization,
+            config.residual,
+            config.networks,
+            config.stand_in,
         )
         self.linear = nn.Conv2d(width, code, 1)
         self.nonlinear = (
@@ -138,7 +156,10 @@ class Segmenter(nn.Module):
         self.harmonizers = nn.ModuleDict({name: harmonizer(code) for name in names})
 
     def forward(
-        self, features: Mapping[str, Tensor], dropout_masks: Tensor | None = None
+        self,
+        features: Mapping[str, Tensor],
+        dropout_masks: Tensor | None = None,
+        presence: Mapping[str, Tensor] | None = None,
     ) -> Segmented:
         """Compute the codes.
 
@@ -147,12 +168,14 @@ class Segmenter(nn.Module):
             dropout_masks: (draws, B, D), 1 where a channel is kept, else 0, in the order linear
                 branch, nonlinear branch, returned features. Used in training only, where None
                 draws them.
+            presence: (B, h, w) float32 of each modality, 1 where it sees something, else 0; None =
+                everywhere.
 
         Raises:
             ModelError: a modality is missing, has another width, or not all have one size.
         """
         self._check(features)
-        fused = self.fusion({name: features[name] for name in self.config.modalities})
+        fused = self.fusion(features, presence)
         if not self.training or self.config.dropout == 0:
             code = self.linear(fused)  # (B, d, h, w)
             if self.nonlinear is not None:

@@ -1,0 +1,110 @@
+"""The shifts b of the loss, taken from the features instead of being searched for.
+
+How alike two places are depends on the backbone and the modality: a cosine of 0.5 is much for one
+and little for the other. What carries over is a share: which part of all pairs is to be pulled
+together. So a shift is the correspondence that this part of the pairs exceeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from unim2_core.learning.correspondence import (
+    Maps,
+    Points,
+    Shifts,
+    centered,
+    cosines,
+    counted_pairs,
+)
+from unim2_core.learning.objective import Batch, Objective, ObjectiveConfig
+
+STEPS = 8
+"""Batches that are looked at."""
+
+
+class PulledShares(NamedTuple):
+    """The share of the pairs that each term pulls together, each between 0 and 1."""
+
+    own: float
+    knn: float
+    random: float
+
+
+@torch.no_grad()
+def measured_shifts(
+    objective: Objective, batches: Callable[[int], Batch], shares: PulledShares, seed: int
+) -> dict[str, Shifts]:
+    """Shifts of each modality at which each term pulls its share of the pairs together.
+
+    Args:
+        objective: how points and pairs are drawn; its shifts are not looked at.
+        batches: step -> batch.
+        shares: of the pairs.
+        seed: of the draws.
+
+    Returns:
+        Modality -> shifts, of every modality that was seen in some batch.
+    """
+    config = objective.config.correspondence
+    found: dict[str, list[list[Tensor]]] = {}
+    for step in range(STEPS):
+        batch = batches(step)
+        draws = objective.draw(batch, generator=torch.Generator().manual_seed(seed + step))
+        for name in objective.segmenter.config.modalities:
+            points = draws.correspondence[name]
+            seen = batch.presence_of(name)
+            anchors, positives = (
+                Maps(features, features[:, :1], present=present)
+                for features, present in zip(
+                    (batch.anchors[name], batch.positives[name]), seen, strict=True
+                )
+            )
+            at_p, at_q = anchors.at(points.anchor), positives.at(points.positive)
+            sources = points.sources[0]
+            others = at_p.of(sources) if config.cells else anchors.of(sources).at(points.positive)
+            terms = found.setdefault(name, [[], [], []])
+            for values, second in zip(terms, (at_p, at_q, others), strict=True):
+                values.append(_correspondence(at_p, second, pointwise=config.pointwise))
+    return {
+        name: Shifts(
+            *(
+                _exceeded_by(torch.cat(values), share)
+                for values, share in zip(terms, shares, strict=True)
+            )
+        )
+        for name, terms in found.items()
+    }
+
+
+def with_shifts(config: ObjectiveConfig, shifts: dict[str, Shifts]) -> ObjectiveConfig:
+    """The objective with these shifts."""
+    return replace(
+        config,
+        modalities={
+            name: replace(loss, shifts=shifts.get(name, loss.shifts))
+            for name, loss in config.modalities.items()
+        },
+    )
+
+
+def _correspondence(a: Points, b: Points, *, pointwise: bool) -> Tensor:
+    """Feature correspondences of the pairs that count, (n,) float32."""
+    counted = counted_pairs(a, b)
+    values = cosines(a.features, b.features)
+    if pointwise:
+        values = centered(values, counted)
+    return values.flatten() if counted is None else values[counted > 0]
+
+
+def _exceeded_by(values: Tensor, share: float) -> float:
+    """The value that this share of all exceeds; 0 of nothing."""
+    if not len(values):
+        return 0.0
+    rank = round((1 - share) * (len(values) - 1)) + 1
+    return float(values.kthvalue(rank).values)
