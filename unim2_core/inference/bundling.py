@@ -28,6 +28,7 @@ from unim2_core.model.bundle import (
 )
 from unim2_core.model.checkpoints import build_backbone
 from unim2_core.model.heads import ClusterHead
+from unim2_core.model.segmenter_head import SegmenterHead
 from unim2_core.model.texture import TextureFeatures
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES
@@ -105,31 +106,46 @@ def export_head(head: nn.Module, path: Path, weights: Mapping[str, NDArray[np.fl
     """Write the head's graph; grid size and number of clusters stay dynamic.
 
     Args:
-        head: a module like ``ClusterHead``.
+        head: ``ClusterHead`` or ``SegmenterHead``.
         path: the ONNX file to write.
         weights: its inputs apart from tokens and presence; only their shapes matter.
     """
     modalities, width = weights["mean"].shape
-    example: dict[str, Tensor] = {
-        "tokens": torch.rand(modalities, 6, 7, width),
-        "presence": torch.ones(modalities, 6, 7),
-        **{name: torch.from_numpy(array) for name, array in weights.items()},
-    }
+    inputs = _inputs(
+        torch.rand(modalities, 6, 7, width), torch.ones(modalities, 6, 7), weights, head
+    )
     clusters = torch.export.Dim("clusters", min=2)
     grid = {1: torch.export.Dim("rows"), 2: torch.export.Dim("columns")}
     export_module(
         head,
         path,
-        example,
+        inputs,
         outputs=("classes", "confidence"),
         dynamic={
-            **dict.fromkeys(example),
+            **dict.fromkeys(inputs),
             "tokens": grid,
             "presence": grid,
             "prototypes": {0: clusters},
             "valid": {0: clusters},
         },
     )
+
+
+def _inputs(
+    tokens: Tensor, presence: Tensor, weights: Mapping[str, NDArray[np.float32]], head: nn.Module
+) -> dict[str, Tensor | dict[str, Tensor]]:
+    """What ``forward`` of a head takes, by name; the network's weights are one mapping."""
+    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
+    if not isinstance(head, SegmenterHead):
+        return {"tokens": tokens, "presence": presence, **tensors}
+    own = ("mean", "scale", "prototypes", "valid", "full_margin")
+    network = {name: tensor for name, tensor in tensors.items() if name not in own}
+    return {
+        "tokens": tokens,
+        "presence": presence,
+        **{name: tensors[name] for name in own},
+        "weights": network,
+    }
 
 
 @torch.inference_mode()

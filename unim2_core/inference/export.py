@@ -87,7 +87,7 @@ def export_backbone(
 def export_module(
     module: nn.Module,
     path: Path,
-    example: Mapping[str, Tensor],
+    example: Mapping[str, Tensor | dict[str, Tensor]],
     *,
     outputs: Sequence[str],
     dynamic: Mapping[str, Mapping[int, Any] | None],
@@ -97,7 +97,8 @@ def export_module(
     Args:
         module: its ``forward`` has the names in ``example`` as arguments.
         path: the file to write.
-        example: name of an input -> a tensor; an axis that is to be free is at least 2 long.
+        example: name of an input -> a tensor; an axis that is to be free is at least 2 long. What
+            is a mapping of tensors becomes one input each, of constant size.
         outputs: names, in the order that ``forward`` returns them.
         dynamic: name of an input -> axis -> ``torch.export.Dim``, for the axes that are free.
 
@@ -119,11 +120,18 @@ def export_module(
             module,
             (),
             kwargs=dict(example),
-            dynamic_shapes={name: dynamic[name] for name in example},
+            dynamic_shapes={
+                name: dict.fromkeys(part) if isinstance(part, dict) else dynamic[name]
+                for name, part in example.items()
+            },
         )
         program = torch.onnx.export(
             traced,
-            input_names=list(example),
+            input_names=[
+                inner
+                for name, part in example.items()
+                for inner in (part if isinstance(part, dict) else [name])
+            ],
             output_names=list(outputs),
             opset_version=OPSET,
             dynamo=True,
@@ -133,7 +141,7 @@ def export_module(
     model = program.model_proto
     _drop_traces(model)
     for value in model.graph.input:
-        for axis, dim in (dynamic[value.name] or {}).items():
+        for axis, dim in (dynamic.get(value.name) or {}).items():
             _name_axis(model, value.type.tensor_type.shape.dim[axis].dim_param, dim.__name__)
     write_atomically(path, model.SerializeToString(deterministic=True))
 

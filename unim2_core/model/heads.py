@@ -56,15 +56,46 @@ class ClusterHead(nn.Module):
         seen = presence.permute(1, 2, 0)  # (h, w, M): the squared length of each part of a token
         length = (seen @ prototypes.square().sum(2).T) * seen.sum(2, keepdim=True)
         cosines = dots / length.clamp(min=1e-12).sqrt()
-        cosines = cosines - 4.0 * (1.0 - valid)  # below every true cosine
-        maps = cosines.permute(2, 0, 1)[None]  # (1, K, h, w)
-        size = [tokens.shape[1] * self.upsampling, tokens.shape[2] * self.upsampling]
-        maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]
-        best, classes = maps.topk(2, dim=0)  # (2, H, W)
-        margin = (best[0] - best[1]) / full_margin
-        confidence = (margin.clamp(0, 1) * 255).round()
-        blind = (seen.sum(2) == 0).float()[None, None]
-        blind = F.interpolate(blind, size=size, mode="nearest")[0, 0] > 0
-        classes = classes[0].masked_fill(blind, UNLABELLED)
-        confidence = confidence.masked_fill(blind, 0.0)
-        return classes.to(torch.uint8), confidence.to(torch.uint8)
+        return decided(
+            cosines,
+            torch.ones_like(cosines[..., :1]),
+            valid,
+            presence,
+            full_margin,
+            self.upsampling,
+        )
+
+
+def decided(
+    scores: Tensor,
+    length: Tensor,
+    valid: Tensor,
+    presence: Tensor,
+    full_margin: Tensor,
+    upsampling: int,
+) -> tuple[Tensor, Tensor]:
+    """The class of every output pixel and how sure it is; scores are resized, not classes.
+
+    Args:
+        scores: (h, w, K) float32, cosines times ``length``.
+        length: (h, w, 1) float32, positive.
+        valid: (K,) float32, 1 where the prototype is in use, else 0.
+        presence: (M, h, w) float32, 1 where the modality sees that place, else 0.
+        full_margin: () float32, the margin of cosines that counts as sure.
+        upsampling: output pixels of a token's side.
+
+    Returns:
+        classes and confidence, both (h * upsampling, w * upsampling) uint8.
+    """
+    size = [scores.shape[0] * upsampling, scores.shape[1] * upsampling]
+    scores = scores - 4.0 * length * (1.0 - valid)  # below every true one
+    maps = torch.cat([scores, length], dim=2).permute(2, 0, 1)[None]  # (1, K + 1, h, w)
+    maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]
+    best, classes = maps[:-1].topk(2, dim=0)  # (2, H, W)
+    margin = (best[0] - best[1]) / (maps[-1] * full_margin)
+    confidence = (margin.clamp(0, 1) * 255).round()
+    blind = (presence.sum(0) == 0).float()[None, None]
+    blind = F.interpolate(blind, size=size, mode="nearest")[0, 0] > 0
+    chosen = classes[0].masked_fill(blind, UNLABELLED)
+    confidence = confidence.masked_fill(blind, 0.0)
+    return chosen.to(torch.uint8), confidence.to(torch.uint8)

@@ -1,0 +1,111 @@
+"""What a trained model is when it is used: tokens in, scores of the clusters out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from unim2_core.model.segmenter import Segmenter
+from unim2_core.model.segmenter_head import head_weights
+
+SURE_PERCENTILE = 90
+"""The margin that this share of the places stays under is shown as full confidence."""
+
+
+class Classifier(nn.Module):
+    """Standardisation, network in evaluation mode, prototypes.
+
+    Args:
+        segmenter: the network; it is switched to evaluation mode.
+        prototypes: (K, d) float32, of any length but zero.
+        mean: (M, D) float32, subtracted from tokens.
+        scale: (M, D) float32, multiplied after that.
+    """
+
+    prototypes: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, segmenter: Segmenter, prototypes: Tensor, mean: Tensor, scale: Tensor
+    ) -> None:
+        super().__init__()
+        self.segmenter = segmenter.eval()
+        self.register_buffer("prototypes", F.normalize(prototypes.detach().float(), dim=1))
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Their names; the first is the reference."""
+        return self.segmenter.config.modalities
+
+    @torch.no_grad()
+    def codes(
+        self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Codes of places.
+
+        Args:
+            tokens: (B, h, w, D) float of each modality, as the backbone gives them.
+            presence: (B, h, w) of each, 1 or True where it sees something; None = everywhere.
+
+        Returns:
+            (B, d, h, w) float32.
+        """
+        features: dict[str, Tensor] = {}
+        seen: dict[str, Tensor] | None = None if presence is None else {}
+        for index, name in enumerate(self.modalities):
+            maps = (tokens[name].float() - self.mean[index]) * self.scale[index]
+            if presence is not None and seen is not None:
+                seen[name] = presence[name].float()
+                maps = maps * seen[name][..., None]
+            features[name] = maps.permute(0, 3, 1, 2)
+        code: Tensor = self.segmenter(features, presence=seen).code
+        return code
+
+    def scores(
+        self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Scores whose arg max is the cluster, linear in the code: (B, K, h, w) float32.
+
+        Arguments as in ``codes``.
+        """
+        return F.conv2d(self.codes(tokens, presence), self.prototypes[:, :, None, None])
+
+    def margins(
+        self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Best minus second cosine of each place: (B, h, w) float32 in [0, 2]."""
+        codes = F.normalize(self.codes(tokens, presence), dim=1)
+        best = F.conv2d(codes, self.prototypes[:, :, None, None]).topk(2, dim=1).values
+        return best[:, 0] - best[:, 1]
+
+    def head_inputs(self, full_margin: float) -> dict[str, NDArray[np.float32]]:
+        """The inputs of ``SegmenterHead`` other than tokens and presence, by name.
+
+        Args:
+            full_margin: the margin that is shown as full confidence.
+        """
+        own = {
+            "mean": self.mean,
+            "scale": self.scale,
+            "prototypes": self.prototypes,
+            "valid": torch.ones(len(self.prototypes)),
+            "full_margin": torch.tensor(max(full_margin, 1e-6)),
+            **head_weights(self.segmenter),
+        }
+        return {
+            name: np.ascontiguousarray(tensor.cpu().numpy(), np.float32)
+            for name, tensor in own.items()
+        }
+
+
+def full_margin(margins: NDArray[np.float32]) -> float:
+    """The margin that is shown as full confidence, from those of many places."""
+    return float(np.percentile(margins, SURE_PERCENTILE)) if margins.size else 1.0
