@@ -1,10 +1,14 @@
-"""A tiny training for tests; run as a program, it is one that can be killed."""
+"""A tiny training for tests; run as a program, it is one of several processes."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +19,11 @@ from unim2_core.learning.objective import (
     ModalityLoss,
     Objective,
     ObjectiveConfig,
+    StepDraws,
     TermWeights,
 )
-from unim2_core.learning.trainer import TrainerConfig, train
+from unim2_core.learning.observers import open_observers
+from unim2_core.learning.trainer import Trained, TrainerConfig, train
 from unim2_core.model.segmenter import SegmenterConfig
 
 NETWORK = SegmenterConfig(("rgb", "thermal"), feature_dim=8, code_dim=5)
@@ -62,17 +68,54 @@ def batches(step: int, *, rank: int = 0, labels: bool = False) -> Batch:
     return Batch(features(), features(), marks)._replace(indices=torch.arange(4) + 4 * step)
 
 
-if __name__ == "__main__":
-    from unim2_core.learning.observers import open_observers
+def draws_of(model: Objective, batch: Batch, step: int, rank: int = 0) -> StepDraws:
+    """What is drawn in a step with seed 0, by the rule of the trainer written once more."""
+    sequence = np.random.SeedSequence((0, step, rank, 0))
+    number = int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return model.draw(batch, generator=torch.Generator().manual_seed(number))
+
+
+def run_in(run: Path, config: TrainerConfig = FULL) -> tuple[Objective, Trained]:
+    """Train in a run directory; each process on batches of its own."""
+    torch.set_num_threads(1)
+    rank = Process.current().rank
+    model = objective()
+    observers = open_observers(run)
+    return model, train(
+        model, lambda step: batches(step, rank=rank), config, run, observers=observers
+    )
+
+
+def run_but_never_end(run: Path) -> None:
+    """Train until somebody kills this process; the last step is never taken."""
+
+    def endless(step: int) -> Batch:
+        if step == FULL.steps - 1:
+            time.sleep(600)
+        return batches(step)
 
     torch.set_num_threads(1)
-    run = Path(sys.argv[1])
-    process = Process.current()
-    trained = train(
-        objective(),
-        lambda step: batches(step, rank=process.rank),
-        FULL,
-        run,
-        observers=open_observers(run),
+    train(objective(), endless, FULL, run, observers=open_observers(run))
+
+
+def die_at(run: Path, function: str, call: int) -> None:
+    """Train, and be killed in the n-th call of a function of the operating system."""
+    original, calls = getattr(os, function), iter(range(1, sys.maxsize))
+
+    def deadly(*args: object, **kwargs: object) -> object:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(os, function, deadly)
+    run_in(run)
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    number = Process.current().rank
+    last, trained = run_in(folder / "run", TRAINING)
+    torch.save(
+        {"weights": last.state_dict(), "candidates": [c.step for c in trained.candidates]},
+        folder / f"rank-{number}.pt",
     )
-    print(f"rank {process.rank} resumed from {trained.resumed_from}")

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 pytest.importorskip("lightning_fabric", reason="not installed: pip install 'unim2[train]'")
 
 import numpy as np
-from training_samples import CONFIG, FULL, NETWORK, TRAINING, batches, objective
+from training_samples import CONFIG, FULL, NETWORK, TRAINING, batches, draws_of, objective
 
 from unim2_core.errors import ModelError
 from unim2_core.learning.hardware import Process, network_in, resolve_device, resolve_precision
@@ -48,20 +48,13 @@ class Told(Observer):
         self.ended.append(status)
 
 
-def drawn(model, batch, seed: int, step: int, rank: int = 0):
-    """The draws of a step by the documented rule, written once more."""
-    sequence = np.random.SeedSequence((seed, step, rank, 0))
-    number = int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return model.draw(batch, generator=torch.Generator().manual_seed(number))
-
-
 def test_paper_settings_equal_a_plain_loop(tmp_path: Path) -> None:
     trained, plain = objective(), objective().train()
     result = train(trained, batches, TRAINING, tmp_path)
     optimizer = build_optimizer(plain, TRAINING.rate)
     for step in range(TRAINING.steps):
         given = batches(step)
-        log = training_step(plain, optimizer, given, drawn(plain, given, 0, step))
+        log = training_step(plain, optimizer, given, draws_of(plain, given, step))
     for name, tensor in plain.state_dict().items():
         assert tensor.equal(trained.state_dict()[name]), name
     assert result.scalars["loss/random/thermal"] == float(log["loss/random/thermal"])
@@ -82,7 +75,7 @@ def test_every_option_by_hand(tmp_path: Path) -> None:
         optimizer.param_groups[1]["lr"] = 5e-3 * cosine
         given = batches(step)
         optimizer.zero_grad()
-        plain(given, drawn(plain, given, 0, step))[0].backward()
+        plain(given, draws_of(plain, given, step))[0].backward()
         torch.nn.utils.clip_grad_norm_(network, 0.5)
         optimizer.step()
         decay = min(0.9, (step + 1) / (step + 10))
@@ -244,7 +237,7 @@ def test_control_c_closes_everything_and_leaves_the_last_state(tmp_path: Path) -
 
 def test_bf16_is_the_network_only(tmp_path: Path) -> None:
     model, given = objective().train(), batches(0)
-    draws = drawn(model, given, 0, 0)
+    draws = draws_of(model, given, 0)
     plain, _ = model(given, draws)
     dtypes = []
     model.segmenter.linear.register_forward_hook(lambda *call: dtypes.append(call[2].dtype))

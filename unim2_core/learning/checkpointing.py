@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import pickle
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from unim2_core.learning.objective import Objective
 FORMAT = 1
 CHECKPOINT = "last.ckpt"
 CANDIDATES = "candidates"
+UNFINISHED = re.compile(r"\.(last\.ckpt|history\.jsonl|wandb-id|step-\d+\.safetensors)\.\w{8}")
 SERVED = ("segmenter.", "cluster_probe.", "linear_probe.")
 """What a candidate holds of an objective."""
 
@@ -148,7 +150,7 @@ def save_candidate(run: Path, step: int, objective: Objective, facts: Facts) -> 
         for name, value in objective.state_dict().items()
         if name.startswith(SERVED)
     }
-    metadata = {"step": str(step), "training": digest(facts)}
+    metadata = {"training": digest(facts)}  # one entry: the order of several is random
     candidate = Candidate(step, candidate_path(run, step))
     write_atomically(candidate.path, save(tensors, metadata=metadata))
     return candidate
@@ -220,6 +222,7 @@ def candidates_in(run: Path, facts: Facts, steps: Sequence[int]) -> tuple[Candid
 
 
 def remove_unfinished(run: Path) -> None:
-    """Remove what a killed process had begun to write."""
-    for path in (*run.glob(f".{CHECKPOINT}.*"), *(run / CANDIDATES).glob(".step-*.safetensors.*")):
-        path.unlink(missing_ok=True)
+    """Remove what a killed process had begun to write, see ``files.write_atomically``."""
+    for path in (*run.glob(".*"), *(run / CANDIDATES).glob(".*")):
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
