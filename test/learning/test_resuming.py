@@ -73,7 +73,7 @@ def test_killed_at_random_moments(tmp_path: Path, whole: Path) -> None:
     moments = random.Random(5)
     checkpoint, saved = tmp_path / "last.ckpt", 0
     for _ in range(5):
-        process = FORKED.Process(target=run_but_never_end, args=(tmp_path,))
+        process = FORKED.Process(target=run_but_never_end, args=(tmp_path,), daemon=True)
         process.start()
         while not checkpoint.exists() or (saved < 39 and state(tmp_path)["step"] == saved):
             assert process.is_alive()
