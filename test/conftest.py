@@ -34,12 +34,11 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small RGB and thermal model on the baseline backbone; not to be changed."""
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
-    from scenes import frame_sets
+    from scenes import train_on, write_bag
 
-    from unim2_core.inference.bundling import train_on
-    from unim2_core.learning.training_free import KMeansConfig
     from unim2_core.sensing.rig import Rig
 
-    out = tmp_path_factory.mktemp("model") / "scene.unim2"
-    config = KMeansConfig(modalities=("rgb", "thermal"), clusters=4)
-    return train_on(frame_sets(6), Rig.default(("rgb", "thermal")), out, config).path
+    folder = tmp_path_factory.mktemp("model")
+    write_bag(folder / "drive", 6)
+    rig = Rig.default(("rgb", "thermal"))
+    return train_on(folder / "drive", rig, ("rgb", "thermal"), folder / "scene.unim2", clusters=4)

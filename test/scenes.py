@@ -10,6 +10,7 @@ import numpy as np
 from unim2_core.sensing.bag_messages import image_message
 from unim2_core.sensing.bag_writer import BagWriter
 from unim2_core.sensing.frames import Frame, FrameSet
+from unim2_core.sensing.rig import Rig
 
 HEIGHT, WIDTH = 64, 96
 SECOND = 1_000_000_000
@@ -65,3 +66,21 @@ def write_bag(
                 message = image_message(thermal_image(index), "mono16", late, "thermal_frame")
                 writer.write("/thermal/image", message, max(late, stamp_ns) + 6_000_000)
     return stamps
+
+
+def train_on(
+    drive: Path, rig: Rig, modalities: tuple[str, ...], out: Path, *, clusters: int
+) -> Path:
+    """A model by k-means on the baseline backbone; needs torch."""
+    from unim2_core.cli.training import Places, train_model
+    from unim2_core.data.drive_pictures import DrivePictures, encodings_of
+    from unim2_core.learning.methods import recipe
+    from unim2_core.model.frozen import FrozenBackbone
+
+    backbone = FrozenBackbone()
+    pictures = DrivePictures(
+        [drive], rig, encodings_of(modalities), patch_size=backbone.patch_size
+    )
+    made = recipe("kmeans", modalities, backbone.embed_dim, clusters)
+    places = Places(out, out.parent / "cache", out.parent / "run")
+    return train_model(pictures, pictures, backbone, made, places).path

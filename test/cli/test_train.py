@@ -19,7 +19,11 @@ runner = CliRunner()
 
 def _train(drive: Path, out: Path, *more: str) -> object:
     return runner.invoke(
-        app, ["train", "--bag", str(drive), "--out", str(out), "--clusters", "4", *more]
+        app,
+        [
+            *("train", "--bag", str(drive), "--out", str(out), "--clusters", "4"),
+            *("--method", "kmeans", "--cache", str(drive.parent / "cache"), *more),
+        ],
     )
 
 
@@ -35,16 +39,16 @@ def test_equal_seeds_give_equal_models_and_the_report_says_what_they_are(tmp_pat
     for key, array in one.weights().items():
         np.testing.assert_array_equal(array, two.weights()[key])
     figures = json.loads((tmp_path / "one.json").read_text())
-    assert figures["frames"] == 6
+    assert figures["pictures"] == 6
     assert sum(figures["shares"]) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize(
     ("more", "status", "expected"),
     [
-        (["--modalities", "rgb,sonar"], 1, "found:    sonar"),
+        (["--modalities", "rgb,sonar"], 1, "modality .sonar."),
         (["--modalities", ""], 1, "found:    none"),
-        (["--modalities", "rgb,depth"], 1, "none of depth"),
+        (["--modalities", "rgb,depth"], 1, "depth stays missing"),
         (["--clusters", "255"], 1, "2 to 254"),
         (["--clusters", "9000"], 1, "2 to 254"),
         (["--size", "100x96"], 2, "multiples of 16"),
@@ -125,7 +129,7 @@ def test_an_image_that_cannot_be_decoded_is_left_out(tmp_path: Path) -> None:
     result = _train(tmp_path / "drive", tmp_path / "m.unim2")
     assert result.exit_code == 0, result.output
     assert "1 images of" in result.output
-    assert Bundle(tmp_path / "m.unim2").manifest.training["frames"] == 5
+    assert Bundle(tmp_path / "m.unim2").manifest.training["pictures"] == 5
     _write(tmp_path / "all", frozenset(range(6)))
     result = _train(tmp_path / "all", tmp_path / "none.unim2")
     assert result.exit_code == 1
@@ -137,7 +141,7 @@ def test_sets_without_any_of_the_modalities_are_passed_over(tmp_path: Path) -> N
     _write(tmp_path / "drive", frozenset(), thermal_from=4)
     result = _train(tmp_path / "drive", tmp_path / "m.unim2", "--modalities", "thermal")
     assert result.exit_code == 0, result.output
-    assert Bundle(tmp_path / "m.unim2").manifest.training["frames"] == 2
+    assert Bundle(tmp_path / "m.unim2").manifest.training["pictures"] == 2
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path) -> None:

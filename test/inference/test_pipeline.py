@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import HEIGHT, WIDTH, frame_sets
+from scenes import HEIGHT, PERIOD_NS, START_NS, WIDTH, frame_sets, rgb_image, train_on
 
 from unim2_core.errors import ModelError
 from unim2_core.inference.pipeline import Encoded, Pipeline
 from unim2_core.model.bundle import Bundle
+from unim2_core.sensing.bag_messages import camera_info_message, image_message
+from unim2_core.sensing.bag_writer import BagWriter
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.rig import Rig
@@ -145,19 +146,21 @@ def test_the_picture_of_a_reference_without_colours_is_what_the_model_saw(
 
 def test_a_modality_without_its_calibration_is_missing(pipeline: Pipeline, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from unim2_core.inference.bundling import train_on
-    from unim2_core.learning.training_free import KMeansConfig
-
-    def with_depth(camera: Intrinsics | None) -> Iterator[FrameSet]:
-        for frames in frame_sets(3):
-            metres = np.linspace(2, 8, HEIGHT, dtype=np.float32)[:, None].repeat(WIDTH, axis=1)
-            depth = Frame("depth", frames.stamp_ns, metres, camera=camera)
-            yield FrameSet("rgb", {"rgb": frames.frames["rgb"], "depth": depth})
-
-    camera = Intrinsics(fx=80, fy=80, cx=48, cy=32, width=WIDTH, height=HEIGHT)
-    config = KMeansConfig(modalities=("rgb", "hha"), clusters=3)
     rig = Rig.default(("rgb", "depth"))
-    calibrated = train_on(with_depth(camera), rig, tmp_path / "hha.unim2", config)
-    result = Pipeline(calibrated, rig)(next(with_depth(None)))
+    k = np.array([[80, 0, 48], [0, 80, 32], [0, 0, 1]])
+    with BagWriter(tmp_path / "drive") as bag:
+        for index in range(3):
+            stamp = START_NS + index * PERIOD_NS
+            metres = np.linspace(2, 8, HEIGHT, dtype=np.float32)[:, None].repeat(WIDTH, axis=1)
+            info = camera_info_message(WIDTH, HEIGHT, k, np.zeros(5), stamp, "depth")
+            bag.write("/rgb/image", image_message(rgb_image(index), "rgb8", stamp, "c"), stamp)
+            bag.write("/depth/camera_info", info, stamp)
+            bag.write("/depth/image", image_message(metres, "32FC1", stamp, "depth"), stamp)
+    model = train_on(tmp_path / "drive", rig, ("rgb", "hha"), tmp_path / "hha.unim2", clusters=3)
+    frames = next(frame_sets(1))
+    depth = Frame("depth", frames.stamp_ns, np.ones((HEIGHT, WIDTH), np.float32))
+    result = Pipeline(Bundle(model), rig)(
+        FrameSet("rgb", {"rgb": frames.frames["rgb"], "depth": depth})
+    )
     assert result.used == ("rgb",)
     assert "camera_info" in result.missing["hha"]

@@ -71,12 +71,12 @@ def _manifest(path: Path) -> Manifest:
 
 
 def test_nothing_is_left_of_a_failed_write(model_path: Path, tmp_path: Path) -> None:
-    def fill(folder: Path) -> dict[str, np.ndarray]:
+    def fill(folder: Path) -> tuple[Manifest, dict[str, np.ndarray]]:
         (folder / "onnx/head.onnx").write_bytes(b"half")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Bundle.write(tmp_path / "new.unim2", _manifest(model_path), {}, fill)
+        Bundle.write(tmp_path / "new.unim2", fill, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,7 +91,7 @@ def test_a_full_disk_is_explained_and_leaves_nothing(
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
         with pytest.raises(Unim2Error, match=r"cannot write.*\n.*room on its disk"):
-            Bundle.write(tmp_path / "new.unim2", manifest, weights, lambda _: noise)
+            Bundle.write(tmp_path / "new.unim2", lambda _: (manifest, noise), weights)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
@@ -102,9 +102,9 @@ def test_a_bundle_is_replaced_only_when_asked(copy: Path) -> None:
     weights = {"mean": np.ones(3, np.float32)}
     before = Bundle(copy).version
     with pytest.raises(ModelError, match="exists"):
-        Bundle.write(copy, manifest, weights, lambda _: {})
+        Bundle.write(copy, lambda _: (manifest, {}), weights)
     assert Bundle(copy).version == before
-    written = Bundle.write(copy, manifest, weights, lambda _: {}, overwrite=True)
+    written = Bundle.write(copy, lambda _: (manifest, {}), weights, overwrite=True)
     assert written.manifest.name == "second"
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
 
@@ -114,6 +114,6 @@ def test_something_else_is_never_replaced(model_path: Path, tmp_path: Path) -> N
     (tmp_path / "photos.unim2" / "cat.jpg").touch()
     with pytest.raises(ModelError, match="something else"):
         Bundle.write(
-            tmp_path / "photos.unim2", _manifest(model_path), {}, lambda _: {}, overwrite=True
+            tmp_path / "photos.unim2", lambda _: (_manifest(model_path), {}), {}, overwrite=True
         )
     assert (tmp_path / "photos.unim2" / "cat.jpg").exists()

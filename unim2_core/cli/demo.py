@@ -15,21 +15,24 @@ from rich.table import Table
 from unim2_core.cli.console import console, progress, warn
 from unim2_core.cli.live import LiveReport, ros_is_here, run_live
 from unim2_core.cli.segment import print_report, segment_bag
-from unim2_core.cli.train import MAX_SEED, train_kmeans
+from unim2_core.cli.train import MAX_SEED, torch_is_here
+from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.synthetic import DriveConfig, default_rig, write_drive
 from unim2_core.errors import Unim2Error
 from unim2_core.files import cannot_write, write_atomically
 from unim2_core.inference.bag_segmenter import SegmentReport
 from unim2_core.inference.pipeline import Pipeline, Segmentation
-from unim2_core.learning.training_free import KMeansConfig
 from unim2_core.model.bundle import Bundle, Manifest
 from unim2_core.sensing.frames import FrameSet
+from unim2_core.sensing.rig import Rig
 from unim2_core.showing.film import Film, contact_sheet, write_png
 from unim2_core.showing.overlay import colorize, overlay, side_by_side
 from unim2_core.showing.palette import color_table
 
 MARKER = ".unim2-demo"
 MODALITIES = ("rgb", "depth", "thermal", "nir", "aolp")
+FRAMES = 60
+STEPS = 300
 SHEET_ROWS = 6
 TILE_PX = 150
 
@@ -50,7 +53,7 @@ def command(
     Example: unim2 demo --out out/demo
     """
     started = time.monotonic()
-    clustering = KMeansConfig(modalities=MODALITIES, clusters=clusters, seed=seed)
+    torch_is_here()
     _empty(out)
     drive, rig_file, model = out / "drive", out / "rig.yaml", out / "model.unim2"
     config = DriveConfig(seed=seed, duration_s=seconds)
@@ -59,8 +62,8 @@ def command(
     with progress("rendering a drive", None) as advance:
         write_drive(drive, config, advance)
 
-    train_kmeans([drive], model, rig, clustering, "texture", frames=60)
-    pipeline = Pipeline(Bundle(model), rig)
+    bundle = _learn(drive, rig, out, clusters, seed)
+    pipeline = Pipeline(bundle, rig)
     with Film(out / "overlay.mp4", config.rate_hz) as film:
         pictures = Pictures(pipeline.bundle.manifest, film)
         offline = segment_bag(drive, pipeline, out / "segmented", watch=pictures)
@@ -74,6 +77,31 @@ def command(
     elif live:
         warn("the live part is skipped: rclpy is not here (pip install 'unim2[ros]')")
     _summary(out, offline, live_report, time.monotonic() - started)
+
+
+def _learn(drive: Path, rig: Rig, out: Path, clusters: int, seed: int) -> Bundle:
+    """Learn classes from the drive, on the untrained baseline backbone."""
+    from unim2_core.cli.training import Places, train_model
+    from unim2_core.learning.methods import recipe
+    from unim2_core.model.frozen import FrozenBackbone
+
+    frozen = FrozenBackbone()
+    warn("the backbone is the untrained baseline: for trying, not for a robot")
+    pictures = DrivePictures(
+        [drive],
+        rig,
+        encodings_of(MODALITIES),
+        patch_size=frozen.patch_size,
+        frames=FRAMES,
+        warn=warn,
+    )
+    made = recipe(
+        "unim2", MODALITIES, frozen.embed_dim, clusters, steps=STEPS, seed=seed, baseline=True
+    )
+    places = Places(out / "model.unim2", out / "cache", out / "model.run")
+    return train_model(
+        pictures, pictures, frozen, made, places, registration=pictures.registration
+    )
 
 
 class Pictures:

@@ -1,8 +1,8 @@
-"""``unim2 train``: from a drive to a model bundle."""
+"""``unim2 train``: from drives or images to a model bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,156 +10,223 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from unim2_core.cli.console import Advance, console, progress, warn, write_json
+from unim2_core.cli.console import console, warn, write_json
 from unim2_core.cli.options import JsonFile, RigFile, Topics, rig_from, size_from
-from unim2_core.data.drives import check_stamps, check_topics, synchronised
-from unim2_core.errors import DecodeError, ModelError
-from unim2_core.learning.training_free import MULTIPLE, KMeansConfig
+from unim2_core.data.drive_pictures import DrivePictures, encodings_of
+from unim2_core.data.pictures import PictureSource
+from unim2_core.errors import ModelError
 from unim2_core.model.bundle import SUFFIX, Bundle, check_place
-from unim2_core.sensing.bags import BagReader
-from unim2_core.sensing.frames import FrameSet
-from unim2_core.sensing.intake import Intake
-from unim2_core.sensing.rig import Rig
 
+MULTIPLE = 16
 MAX_SEED = 2**31 - 1
 """What OpenCV's generator takes."""
+BASELINE = "texture"
+CLUSTERS = 12
+
+
+def default_cache() -> Path:
+    """Where features are kept: ``UNIM2_CACHE``, or below the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("UNIM2_CACHE") or Path(base, "unim2")).expanduser()
 
 
 def command(
-    bag: Annotated[list[Path], typer.Option("--bag", help="Drive to learn from; repeatable.")],
     out: Annotated[Path, typer.Option("--out", help=f"Bundle to write, NAME{SUFFIX}.")],
+    bag: Annotated[
+        list[Path] | None, typer.Option("--bag", help="Drive to learn from; repeatable.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Or images: nyu, nyu4, mfnet, mcubes, or a YAML file that lists them."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of nyu, mfnet or mcubes.", file_okay=False)
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Published configuration: S, B; for mcubes IA, IN, ID, IND, INAD."),
+    ] = None,
     rig: RigFile = None,
     topic: Topics = None,
-    method: Annotated[Literal["kmeans"], typer.Option(help="How classes are found.")] = "kmeans",
-    modalities: Annotated[str, typer.Option(help="Comma-separated.")] = "rgb,thermal",
-    clusters: Annotated[int, typer.Option(help="Number of classes.")] = 12,
+    method: Annotated[
+        Literal["unim2", "naive_fusion", "rgb_only", "kmeans"],
+        typer.Option(help="How classes are found."),
+    ] = "unim2",
+    modalities: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated, the reference first; default: rgb,thermal for bags."),
+    ] = None,
+    clusters: Annotated[
+        int | None, typer.Option(help="Number of classes; default: 12, or as published.")
+    ] = None,
     backbone: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="texture (an untrained baseline), dinov3_vits16, dinov3_vits16plus, "
             "dinov3_vitb16, dinov3_vitl16, or a file of weights."
         ),
-    ] = "texture",
+    ] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights from the hub.")] = False,
-    preset: Annotated[Literal["robot", "paper"], typer.Option(help="Encoding rules.")] = "robot",
+    preset: Annotated[
+        Literal["robot", "paper"],
+        typer.Option(help="robot, or paper: every rule as published."),
+    ] = "robot",
+    steps: Annotated[
+        int | None, typer.Option(min=2, help="Batches; default: 600, or as published.")
+    ] = None,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to encode at.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frame sets of each drive to use.")] = 100,
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Equal seeds give equal models.")
     ] = 0,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")] = "auto",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder for features; default: UNIM2_CACHE.")
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoints and logs; default: NAME.run until it is done."),
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard logs into --run.")] = False,
+    wandb: Annotated[
+        Literal["off", "offline", "online"], typer.Option(help="Log to Weights & Biases.")
+    ] = "off",
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle of that name.")] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Learn classes from a recorded drive, without a label.
+    """Learn classes from recorded drives or from images, without a label.
+
+    A training that was interrupted goes on where it was when the same command is given again.
 
     Example: unim2 train --bag drive --modalities rgb,thermal --clusters 12 --out site.unim2
     """
-    config = KMeansConfig(
-        modalities=tuple(name.strip() for name in modalities.split(",") if name.strip()),
-        clusters=clusters,
-        preset=preset,
-        seed=seed,
-        size=size_from(size, MULTIPLE),
-    )
     if not out.name.endswith(SUFFIX):
         raise typer.BadParameter(f"expected a name ending in {SUFFIX}, found {out.name}")
-    bundle = train_kmeans(
-        bag, out, rig_from(rig, topic), config, backbone, frames, download, overwrite
+    if bool(bag) == bool(data):
+        raise typer.BadParameter("expected either --bag or --data, to learn from")
+    check_place(out, overwrite)
+    torch_is_here()
+    from unim2_core.cli.training import Places, train_model
+    from unim2_core.data.data_sets import open_data_set
+    from unim2_core.learning.methods import recipe
+    from unim2_core.learning.observers import open_observers
+    from unim2_core.learning.published import published
+    from unim2_core.model.frozen import FrozenBackbone
+
+    names = None
+    if modalities is not None:
+        names = tuple(name.strip() for name in modalities.split(",") if name.strip())
+    known = ("nyu", "nyu4", "mfnet", "mcubes")
+    like = published(data, variant) if data in known else None
+    frozen = FrozenBackbone(
+        backbone or (like.backbone if like and preset == "paper" else BASELINE),
+        download=download,
+        device=device_of(device),
     )
-    report = {"version": bundle.version, **bundle.manifest.training}
-    console.print(escape(f"{bundle.path}: {bundle.manifest.summary}; version {bundle.version}"))
-    for sensor, method in report["registration"].items():
-        console.print(escape(f"{sensor}: {method}"))
-    table = Table("class", "share of the places")
-    for label, share in zip(bundle.manifest.labels, report["shares"], strict=True):
-        table.add_row(label.name, f"{100 * share:.1f} %")
-    console.print(table)
+    if frozen.baseline:
+        warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
+    pixels = size_from(size, MULTIPLE)
+    pictures: PictureSource
+    served: PictureSource
+    registration: dict[str, str] = {}
+    if bag:
+        drives = DrivePictures(
+            bag,
+            rig_from(rig, topic),
+            encodings_of(names if names is not None else ("rgb", "thermal"), preset),
+            size=pixels,
+            patch_size=frozen.patch_size,
+            frames=frames,
+            warn=warn,
+        )
+        if drives.absent:
+            raise absent(drives)
+        pictures, served = drives, drives
+        registration = drives.registration
+    else:
+        assert data is not None
+        names = names or (like.modalities if like else None)
+        pictures = open_data_set(data, root, preset=preset, modalities=names, size=pixels)
+        served = open_data_set(
+            data, root, preset=preset, modalities=names, crops="none", framing="full_frame"
+        )
+    if clusters is None:
+        clusters = like.classes if like else _classes_of(pictures)
+    made = recipe(
+        method,
+        pictures.modalities,
+        frozen.embed_dim,
+        clusters,
+        preset=preset,
+        steps=steps,
+        seed=seed,
+        baseline=frozen.baseline,
+        like=like,
+        device=device,
+    )
+    folder = run or out.with_name(f"{out.name.removesuffix(SUFFIX)}.run")
+    observers = open_observers(folder, tensorboard=tensorboard, wandb=wandb)
+    bundle = train_model(
+        pictures,
+        served,
+        frozen,
+        made,
+        Places(out, cache or default_cache(), folder, bool(run or tensorboard), overwrite),
+        observers=tuple(observers),
+        registration=registration,
+    )
+    print_bundle(bundle, registration)
     if json_file:
-        write_json(json_file, report)
+        write_json(json_file, {"version": bundle.version, **bundle.manifest.training})
 
 
-def train_kmeans(
-    bags: Sequence[Path],
-    out: Path,
-    rig: Rig,
-    config: KMeansConfig,
-    backbone: str,
-    frames: int,
-    download: bool = False,
-    overwrite: bool = False,
-) -> Bundle:
-    """Cluster drives and write the bundle.
-
-    Args:
-        bags: the drives.
-        out: the bundle to write.
-        rig: which topics to read and how.
-        config: of the clustering.
-        backbone: name or file, see the command.
-        frames: frame sets of each drive to use, spread over it.
-        download: fetch the backbone's weights where they are missing.
-        overwrite: replace a bundle.
+def torch_is_here() -> None:
+    """Check that what making a model needs can be imported.
 
     Raises:
-        Unim2Error: a drive, the weights or the place to write to cannot be used.
+        ModelError: something is not installed.
     """
     try:
-        from unim2_core.inference.bundling import BASELINE, train_on
+        import lightning_fabric  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
     except ImportError as error:
         raise ModelError(
             "making a model needs more than running one",
-            expected="torch, onnx and onnxscript",
+            expected="torch, lightning-fabric, onnx and onnxscript",
             found=str(error),
             remedy="pip install 'unim2[train]'",
         ) from error
-    check_place(out, overwrite)
-    if backbone == BASELINE:
-        warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
-    with progress("reading drives", None) as advance:
-        rig = rig.only(config.sensors)
-        sets = frame_sets(bags, rig, frames, advance)
-        return train_on(sets, rig, out, config, backbone, download=download, overwrite=overwrite)
 
 
-def frame_sets(
-    bags: Sequence[Path], rig: Rig, frames: int, advance: Advance
-) -> Iterator[FrameSet]:
-    """Decoded frame sets of several drives, spread evenly over each.
+def device_of(asked: str) -> str:
+    """``cuda`` where it is there and may be used, else ``cpu``."""
+    import torch
 
-    Args:
-        bags: the drives.
-        rig: which topics to read and how.
-        frames: at most about this many of each drive.
-        advance: told how many sets have been read.
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
 
-    Raises:
-        DecodeError: no reference image of a drive can be decoded.
-    """
-    done = 0
-    for bag in bags:
-        with BagReader(bag) as reader:
-            for warning in check_topics(reader, rig):
-                warn(warning)
-            intake = Intake(rig)
-            step = max(1, round(reader.topics[rig.reference_topic].count / frames))
-            emitted = given = 0
-            errors: list[DecodeError] = []
-            for emitted, matched in enumerate(synchronised(reader, intake), start=1):
-                done += 1
-                advance(done)
-                if emitted % step and emitted > 1:
-                    continue
-                try:
-                    decoded = intake.decode(matched)
-                except DecodeError as error:  # the other images of the drive may be whole
-                    errors.append(error)
-                    continue
-                given += 1
-                yield decoded
-            if errors and not given:
-                raise errors[0]
-            if errors:
-                warn(f"{len(errors)} images of {bag} were left out, the first: {errors[0].what}")
-            check_stamps(intake, emitted)
-            if reader.stopped:
-                warn(f"{bag} was read up to its damage: {reader.stopped}")
+
+def absent(drives: DrivePictures) -> ModelError:
+    """What to say where a modality can never come."""
+    return ModelError(
+        "a modality is in none of the pictures",
+        expected=f"images of each of {', '.join(drives.modalities)}",
+        found="; ".join(drives.absent),
+        remedy="look at the streams with: unim2 info BAG, or leave it out of --modalities",
+    )
+
+
+def _classes_of(pictures: PictureSource) -> int:
+    return len(pictures.classes.names) if pictures.classes else CLUSTERS
+
+
+def print_bundle(bundle: Bundle, registration: dict[str, str]) -> None:
+    """Say what was made."""
+    console.print(escape(f"{bundle.path}: {bundle.manifest.summary}; version {bundle.version}"))
+    for sensor, how in registration.items():
+        console.print(escape(f"{sensor}: {how}"))
+    table = Table("class", "share of the places")
+    shares = bundle.manifest.training["shares"]
+    for label, share in zip(bundle.manifest.labels, shares, strict=True):
+        table.add_row(label.name, f"{100 * share:.1f} %")
+    console.print(table)

@@ -1,105 +1,206 @@
-"""From frame sets to a bundle without training: classes, graphs, stored answers (needs torch)."""
+"""From what was learnt to a bundle: graphs, weights, stored answers (needs torch)."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from unim2_core.data.pictures import PictureSource
+from unim2_core.errors import ModelError
 from unim2_core.files import sha256
 from unim2_core.inference.export import export_backbone, export_module
-from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
-from unim2_core.learning.training_free import KMeansConfig, TrainingFreeModel, cluster_drive
-from unim2_core.model.backbone import DinoV3
+from unim2_core.learning.kmeans import Clusters
+from unim2_core.learning.learner import Learned
 from unim2_core.model.bundle import (
     BACKBONE,
     HEAD,
     SUFFIX,
+    TRAINING,
     BackboneEntry,
     Bundle,
+    Label,
+    Manifest,
+    ModalityEntry,
     check_place,
 )
-from unim2_core.model.checkpoints import build_backbone
+from unim2_core.model.frozen import FrozenBackbone
 from unim2_core.model.heads import ClusterHead
+from unim2_core.model.segmenter import SegmenterConfig
 from unim2_core.model.segmenter_head import SegmenterHead
-from unim2_core.model.texture import TextureFeatures
-from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES
-from unim2_core.sensing.registrar import Registrar
-from unim2_core.sensing.rig import Rig
+from unim2_core.showing.palette import distinct_colors
 
-BASELINE = "texture"
-"""Name of the backbone that needs no weights."""
+STRIDE = 2
+"""The head answers at one encoded pixel in so many."""
+LOOKED_AT = 20
+"""Pictures among which one with every modality is looked for."""
 
 
-def train_on(
-    sets: Iterable[FrameSet],
-    rig: Rig,
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What goes into a bundle beside the backbone.
+
+    Attributes:
+        head: the module of the head's graph.
+        weights: its inputs apart from tokens and presence.
+        method: how it was learnt, for the manifest.
+        training: facts for the manifest; JSON types only.
+        network: form of the network, where there is one.
+        state: all that was trained, to go on from.
+    """
+
+    head: nn.Module
+    weights: Mapping[str, NDArray[np.float32]]
+    method: str
+    training: Mapping[str, Any]
+    network: SegmenterConfig | None = None
+    state: Mapping[str, Tensor] | None = None
+
+    @classmethod
+    def network_of(cls, learned: Learned, backbone: FrozenBackbone, method: str) -> Trained:
+        """A network that was trained."""
+        config = learned.classifier.segmenter.config
+        return cls(
+            SegmenterHead(config, backbone.patch_size, stride_of(backbone)),
+            learned.classifier.head_inputs(learned.full_margin),
+            method,
+            learned.report | {"shares": _rounded(learned.shares)},
+            config,
+            learned.objective.state_dict(),
+        )
+
+    @classmethod
+    def clusters_of(cls, clusters: Clusters, backbone: FrozenBackbone, method: str) -> Trained:
+        """Clusters that were found without training."""
+        return cls(
+            ClusterHead(backbone.patch_size, stride_of(backbone)),
+            clusters.weights(),
+            method,
+            {"shares": _rounded(clusters.shares)},
+        )
+
+
+def stride_of(backbone: FrozenBackbone) -> int:
+    """At one encoded pixel in how many the head answers."""
+    return min(STRIDE, backbone.patch_size)
+
+
+def _rounded(shares: NDArray[np.floating[Any]]) -> list[float]:
+    return [round(float(share), 4) for share in shares]
+
+
+def write_bundle(
     out: Path,
-    config: KMeansConfig,
-    backbone: str = BASELINE,
-    *,
-    download: bool = False,
+    source: PictureSource,
+    backbone: FrozenBackbone,
+    trained: Trained,
+    facts: Mapping[str, Any] | None = None,
+    registration: Mapping[str, str] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Find classes in frame sets and write the bundle.
+    """Write a model that a robot runs.
 
     Args:
-        sets: streamed, one is held at a time.
-        rig: of their sensors; its extrinsics register them into the reference camera.
-        out: the bundle to write.
-        config: of the clustering.
-        backbone: ``texture``, the name of a DINOv3, or a file of weights.
-        download: fetch the backbone's weights where they are missing.
+        out: the bundle to write, NAME.unim2.
+        source: pictures as the robot will see them: whole, at the size to infer at.
+        backbone: the frozen network that the features came from.
+        trained: the rest.
+        facts: more about the training, for the manifest; JSON types only.
+        registration: sensor -> how it was registered; may be filled while ``source`` is read.
         overwrite: replace a bundle of that name.
 
     Raises:
-        Unim2Error: the weights, the images or the place to write to cannot be used.
+        ModelError: the place is taken, or the source has no picture.
+        Unim2Error: the disk is full or may not be written to.
     """
     check_place(out, overwrite)
-    network, trained = _backbone(backbone, download)
-    normalisation = MODALITIES[config.modalities[0]]
-    with tempfile.TemporaryDirectory() as scratch:
-        graph = Path(scratch, "backbone.onnx")
-        export_backbone(network, graph, mean=normalisation.mean, std=normalisation.std)
-        run = OnnxRuntimeGraph(graph)
-        entry = BackboneEntry(
-            name=trained or BASELINE,
-            patch_size=network.patch_size,
-            embed_dim=network.embed_dim,
-            sha256=sha256(graph),
-            baseline=trained is None,
+    names = list(source.modalities)
+    if trained.network is not None:
+        names = list(trained.network.modalities)
+    images = _example(source, names)
+    entries = tuple(
+        ModalityEntry(
+            name=name,
+            sensor=MODALITIES[str(source.encodings[name]["modality"])].sensor,
+            encoding=dict(source.encodings[name]),
+        )
+        for name in names
+    )
+    clusters = len(trained.weights["prototypes"])
+
+    def manifest(graph: Path) -> Manifest:
+        return Manifest(
+            name=out.name.removesuffix(SUFFIX),
+            reference=entries[0].sensor,
+            modalities=entries,
+            backbone=BackboneEntry(
+                name=backbone.name,
+                patch_size=backbone.patch_size,
+                embed_dim=backbone.embed_dim,
+                sha256=sha256(graph),
+                baseline=backbone.baseline,
+            ),
+            method=trained.method,
+            infer_size=source.size,
+            stride=stride_of(backbone),
+            labels=tuple(
+                Label(id=index, name=f"cluster {index}", color=color)
+                for index, color in enumerate(distinct_colors(clusters))
+            ),
+            training={
+                **(facts or {}),
+                **trained.training,
+                **({"registration": dict(registration)} if registration else {}),
+            },
+            network=None if trained.network is None else asdict(trained.network),
         )
 
-        def run_backbone(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-            return run({"images": images})["tokens"].astype(np.float32, copy=False)
+    def fill(folder: Path) -> tuple[Manifest, Mapping[str, NDArray[Any]]]:
+        normalisation = MODALITIES["rgb"]  # of all modalities: the backbone was trained with it
+        export_backbone(
+            backbone.network, folder / BACKBONE, mean=normalisation.mean, std=normalisation.std
+        )
+        export_head(trained.head, folder / HEAD, trained.weights)
+        if trained.state is not None:
+            state = {
+                name: part.detach().cpu().contiguous() for name, part in trained.state.items()
+            }
+            save_file(state, folder / TRAINING)
+        return manifest(folder / BACKBONE), _answers(backbone, trained, images)
 
-        name = out.name.removesuffix(SUFFIX)
-        model = cluster_drive(sets, Registrar(rig), entry, run_backbone, config, name)
-        head = ClusterHead(network.patch_size, config.stride)
-        weights = model.clusters.weights()
-
-        def fill(folder: Path) -> Mapping[str, NDArray[Any]]:
-            shutil.copyfile(graph, folder / BACKBONE)
-            export_head(head, folder / HEAD, weights)
-            return _answers(network, head, weights, model)
-
-        return Bundle.write(out, model.manifest, weights, fill, overwrite=overwrite)
+    return Bundle.write(out, fill, trained.weights, overwrite=overwrite)
 
 
-def _backbone(name: str, download: bool) -> tuple[TextureFeatures | DinoV3, str | None]:
-    """The network, and its architecture's name where it has trained weights."""
-    if name == BASELINE:
-        return TextureFeatures(), None
-    network = build_backbone(name, download=download)
-    return network, network.config.name
+def _example(source: PictureSource, names: Sequence[str]) -> NDArray[np.uint8]:
+    """(M, H, W, 3) uint8: the first picture with every modality, else what there is."""
+    best: NDArray[np.uint8] | None = None
+    most = -1
+    for count, picture in enumerate(source):
+        there = [name for name in names if name in picture.images]
+        if len(there) > most:
+            most = len(there)
+            best = np.zeros((len(names), *source.size, 3), np.uint8)
+            for index, name in enumerate(names):
+                if name in picture.images:
+                    best[index] = picture.images[name]
+        if most == len(names) or count + 1 >= LOOKED_AT:
+            break
+    if best is None:
+        raise ModelError(
+            "there is no picture to hold the engine against",
+            expected="at least one picture",
+            found="none",
+            remedy="look at the streams with: unim2 info BAG",
+        )
+    return best
 
 
 def export_head(head: nn.Module, path: Path, weights: Mapping[str, NDArray[np.float32]]) -> None:
@@ -150,19 +251,12 @@ def _inputs(
 
 @torch.inference_mode()
 def _answers(
-    network: nn.Module,
-    head: nn.Module,
-    weights: Mapping[str, NDArray[np.float32]],
-    model: TrainingFreeModel,
+    backbone: FrozenBackbone, trained: Trained, images: NDArray[np.uint8]
 ) -> dict[str, NDArray[Any]]:
-    images = model.sample.images
-    first = MODALITIES[model.manifest.modalities[0].name]
-    tokens = torch.cat(
-        [network(torch.from_numpy(first.normalize(image))[None]) for image in images]
+    """What an engine must answer to these images."""
+    tokens = np.concatenate([backbone(image[None]) for image in images])
+    inputs = _inputs(
+        torch.from_numpy(tokens), torch.ones(tokens.shape[:3]), trained.weights, trained.head
     )
-    classes, _ = head(
-        tokens,
-        torch.ones(tokens.shape[:3]),
-        **{name: torch.from_numpy(array) for name, array in weights.items()},
-    )
-    return {"images": images, "tokens": tokens.numpy(), "classes": classes.numpy()}
+    classes, _ = trained.head(**inputs)
+    return {"images": images, "tokens": tokens, "classes": classes.numpy()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -87,14 +87,18 @@ def find_neighbors(
     """Find the pictures most alike to each.
 
     In a drive that is too short for the distance in time that is asked for, it is halved until
-    every picture has its neighbours; crops of one image never become neighbours.
+    every picture has its neighbours, and where there are fewer pictures than that, there are
+    fewer neighbours; crops of one image never become neighbours.
 
     Raises:
-        ModelError: there are too few pictures, whatever their distance.
+        ModelError: a picture has no other to be compared with; with the published rule, fewer
+            than are asked for.
     """
     descriptors = torch.from_numpy(describe(store, config, standardization))
     if not config.distinct_sources:
         return Neighbors(nearest(descriptors, config.count + 1)[:, 1:].numpy(), 0.0)
+    others = len(store) - int(np.unique(store.sources, return_counts=True)[1].max(initial=0))
+    config = replace(config, count=max(1, min(config.count, others)))
     gap_s = config.min_gap_s if (store.stamps_ns >= 0).any() else 0.0
     groups = torch.from_numpy(np.unique(store.sources, return_inverse=True)[1].astype(np.int64))
     while gap_s > 0:

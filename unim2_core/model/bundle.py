@@ -2,7 +2,8 @@
 
 ``manifest.json`` says what the model is and holds the sha256 of every other file;
 ``weights.safetensors`` are the inputs of the head graph; ``onnx/`` holds both graphs;
-``parity.npz`` an input and what the model must answer to it. No pickle, no torch.
+``parity.npz`` an input and what the model must answer to it; ``training.safetensors``, where the
+model was trained, all its weights to go on learning from. No pickle, no torch.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 BACKBONE = "onnx/backbone.onnx"
 HEAD = "onnx/head.onnx"
+TRAINING = "training.safetensors"
 PARITY = "parity.npz"
 
 Size = tuple[int, int]
@@ -84,6 +86,9 @@ class Manifest(_Strict):
     stride: int = Field(gt=0, description="the head answers at one encoded pixel in stride")
     labels: tuple[Label, ...] = Field(min_length=2)
     training: dict[str, Any] = Field(default_factory=dict)
+    network: dict[str, Any] | None = Field(
+        default=None, description="form of the network, where one was trained"
+    )
     parent: str | None = None
     files: dict[Annotated[str, AfterValidator(_inside)], str] = Field(
         default_factory=dict, description="file -> sha256"
@@ -176,9 +181,8 @@ class Bundle:
     def write(
         cls,
         path: Path,
-        manifest: Manifest,
+        fill: Callable[[Path], tuple[Manifest, Mapping[str, NDArray[Any]]]],
         weights: Mapping[str, NDArray[np.float32]],
-        fill: Callable[[Path], Mapping[str, NDArray[Any]]],
         *,
         overwrite: bool = False,
     ) -> Bundle:
@@ -186,10 +190,10 @@ class Bundle:
 
         Args:
             path: the directory to make; its name should end in ``.unim2``.
-            manifest: without ``files``, which is filled in here.
-            weights: name -> float32 array, the head graph's inputs.
             fill: called with the directory under construction to put both graphs there; returns
-                the arrays of ``parity.npz``: ``images``, ``tokens`` and ``classes``.
+                the manifest, without ``files``, and the arrays of ``parity.npz``: ``images``,
+                ``tokens`` and ``classes``.
+            weights: name -> float32 array, the head graph's inputs.
             overwrite: replace a bundle of that name.
 
         Raises:
@@ -204,7 +208,7 @@ class Bundle:
             raise cannot_write(path, error) from error
         try:
             (draft / "onnx").mkdir()
-            parity = fill(draft)
+            manifest, parity = fill(draft)
             save_file(dict(weights), draft / WEIGHTS)
             np.savez_compressed(draft / PARITY, **parity)  # type: ignore[arg-type]
             files = {

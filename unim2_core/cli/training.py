@@ -1,0 +1,133 @@
+"""From pictures to a bundle, with everything that a person wants to see of it. Needs torch."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unim2_core.cli.console import console, errors, progress, warn
+from unim2_core.data.pictures import PictureSource
+from unim2_core.data.views import Mirrored
+from unim2_core.inference.bundling import Trained, write_bundle
+from unim2_core.learning.feature_cache import feature_bytes, open_features
+from unim2_core.learning.features import FeatureStore
+from unim2_core.learning.learner import Learner
+from unim2_core.learning.methods import Recipe
+from unim2_core.learning.observers import Observer, Progress, Status
+from unim2_core.learning.selection import looked_at
+from unim2_core.learning.training_free import cluster_store
+from unim2_core.model.bundle import Bundle, check_place
+from unim2_core.model.frozen import FrozenBackbone
+
+LARGE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a training keeps what.
+
+    Attributes:
+        out: the bundle.
+        cache: features of all trainings.
+        run: the run directory; it is removed in the end unless ``keep_run``.
+        keep_run: whether it stays.
+        overwrite: replace a bundle of that name.
+    """
+
+    out: Path
+    cache: Path
+    run: Path
+    keep_run: bool = False
+    overwrite: bool = False
+
+
+def features_of(source: PictureSource, backbone: FrozenBackbone, cache: Path) -> FeatureStore:
+    """Frozen features of all pictures; says how large they get before it begins."""
+    size = feature_bytes(source, backbone)
+    if size > LARGE_BYTES:
+        console.print(f"features: at most {size / 2**30:.1f} GiB in {cache}")
+    with progress("frozen features", source.limit) as advance:
+        return open_features(source, backbone, cache, progress=advance, warn=warn)
+
+
+def train_model(
+    pictures: PictureSource,
+    served: PictureSource,
+    backbone: FrozenBackbone,
+    recipe: Recipe,
+    places: Places,
+    *,
+    observers: tuple[Observer, ...] = (),
+    registration: Mapping[str, str] | None = None,
+) -> Bundle:
+    """Learn from pictures and write the bundle.
+
+    Args:
+        pictures: what is learnt from.
+        served: pictures as the robot will see them, at the size to infer at.
+        backbone: the frozen network.
+        recipe: how.
+        places: where everything goes.
+        observers: told how the training goes, beside the progress bar.
+        registration: sensor -> how it was registered, filled while the pictures are read.
+
+    Raises:
+        Unim2Error: the pictures, the weights or a place to write to cannot be used.
+    """
+    check_place(places.out, places.overwrite)
+    store = features_of(pictures, backbone, places.cache)
+    known: dict[str, Any] = {"pictures": len(store), "seed": recipe.trainer.seed}
+    if recipe.method == "kmeans":
+        with console.status("k-means"):
+            clusters = cluster_store(store, recipe.clusters, recipe.trainer.seed)
+        trained = Trained.clusters_of(clusters, backbone, recipe.title)
+    else:
+        learner = Learner(store, recipe)
+        mirrored = None
+        if recipe.choice == "label_free":
+            rows = looked_at(len(store))
+            mirrored = features_of(Mirrored(pictures, rows.tolist()), backbone, places.cache)
+        with _bar("learning", recipe.trainer.steps) as bar:
+            learned = learner.learn(
+                places.run,
+                observers=(bar, *observers),
+                mirrored=mirrored,
+                facts={"pictures": pictures.fingerprint(), "backbone": backbone.digest},
+            )
+        trained = Trained.network_of(learned, backbone, recipe.title)
+    known.update(trained.training)
+    trained = Trained(**{**vars(trained), "training": known})
+    with console.status("graphs"):
+        bundle = write_bundle(places.out, served, backbone, trained, overwrite=places.overwrite)
+    if not places.keep_run:
+        shutil.rmtree(places.run, ignore_errors=True)
+    return bundle
+
+
+class Bar(Observer):
+    """The progress bar of a training."""
+
+    def __init__(self, advance: Any) -> None:
+        self._advance = advance
+
+    def progress(self, progress: Progress) -> None:
+        """A step has been taken."""
+        self._advance(progress.done)
+
+    def close(self, status: Status) -> None:
+        """Say how it ended, where not well."""
+        if status != "finished":
+            errors.print(f"training {status}; the same command goes on from the last checkpoint")
+
+
+@contextmanager
+def _bar(description: str, steps: int) -> Iterator[Bar]:
+    # What the library says of its own accord is for its developers.
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    with progress(description, steps) as advance:
+        yield Bar(advance)

@@ -1,0 +1,255 @@
+"""From frozen features to a model: train, refit the clusters, choose a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unim2_core.errors import ModelError
+from unim2_core.learning.features import FeatureStore, Standardization, check_presence
+from unim2_core.learning.methods import Recipe
+from unim2_core.learning.objective import Objective
+from unim2_core.learning.observers import Observer
+from unim2_core.learning.pairs import Batches, find_neighbors
+from unim2_core.learning.selection import (
+    DEFAULT_RULE,
+    Criteria,
+    chosen,
+    criteria,
+    loaded,
+    looked_at,
+)
+from unim2_core.learning.shifts import measured_shifts, with_shifts
+from unim2_core.learning.trainer import Candidate, Trained, Validate, load_candidate, train
+from unim2_core.model.classifier import Classifier, full_margin
+
+PLACES = 300
+"""Codes drawn from each picture when clusters are refitted."""
+MOST_CODES = 60_000
+ITERATIONS, ATTEMPTS = 50, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A model, and how it came about.
+
+    Attributes:
+        classifier: the model; clusters are in the order of their size.
+        full_margin: the margin that is shown as full confidence.
+        shares: (K,) float64, of the places.
+        objective: the network with its harmonizers and probes, to go on learning from.
+        report: for people and manifests; JSON types only.
+    """
+
+    classifier: Classifier
+    full_margin: float
+    shares: NDArray[np.float64]
+    objective: Objective
+    report: dict[str, Any]
+
+
+class Learner:
+    """Learns a model from a store of features.
+
+    Args:
+        store: the features.
+        recipe: how.
+
+    Raises:
+        ModelError: a modality is in none of the pictures, or there are too few of them.
+    """
+
+    def __init__(self, store: FeatureStore, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.store = store.only(recipe.network.modalities)
+        check_presence(self.store)
+        places = len(self.store) * int(np.prod(self.store.grid))
+        if places < recipe.clusters:
+            raise ModelError(
+                "there are fewer places in the pictures than clusters",
+                expected=f"at least {recipe.clusters} places",
+                found=f"{places}",
+                remedy="give more frames, or ask for fewer with --clusters",
+            )
+        count = len(self.store.modalities)
+        self.standardization = (
+            Standardization.of(self.store)
+            if recipe.standardize
+            else Standardization.identity(count, self.store.dim)
+        )
+        self.neighbors = find_neighbors(self.store, recipe.neighbors, self.standardization)
+
+    def objective(self) -> Objective:
+        """The objective with its first weights, which the seed decides."""
+        recipe = self.recipe
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.trainer.seed)
+            objective = Objective(recipe.network, recipe.objective, recipe.clusters)
+            if recipe.shares is not None:
+                batches = self.batches()
+                shifts = measured_shifts(objective, batches, recipe.shares, recipe.trainer.seed)
+                objective.config = with_shifts(recipe.objective, shifts)
+        return objective
+
+    def batches(self, rank: int = 0, world: int = 1, device: str = "cpu") -> Batches:
+        """The batch of each step."""
+        return Batches(
+            self.store,
+            self.neighbors.indices,
+            self.standardization,
+            batch=self.recipe.batch,
+            samples=self.recipe.samples,
+            labels=self.recipe.preset == "paper",
+            seed=self.recipe.trainer.seed,
+            rank=rank,
+            world=world,
+            device=device,
+        )
+
+    def classifier(self, objective: Objective) -> Classifier:
+        """What would be served of these weights, the largest cluster first."""
+        mean, scale = (
+            torch.from_numpy(part)
+            for part in (self.standardization.mean, self.standardization.scale)
+        )
+        objective = objective.cpu()
+        probe = objective.cluster_probe.centers.detach()
+        made = Classifier(objective.segmenter, probe, mean, scale)
+        if self.recipe.prototypes == "refitted":
+            codes = self._codes(made)
+            made.prototypes = refitted(codes, self.recipe.clusters, self.recipe.trainer.seed)
+        shares = self.shares(made)
+        made.prototypes = made.prototypes[torch.from_numpy(np.argsort(-shares, kind="stable"))]
+        return made
+
+    def shares(self, classifier: Classifier) -> NDArray[np.float64]:
+        """The share of the places in each cluster, (K,)."""
+        codes = self._codes(classifier)
+        best = (codes @ classifier.prototypes.T).argmax(dim=1).numpy()
+        return np.asarray(np.bincount(best, minlength=len(classifier.prototypes)) / len(best))
+
+    def _codes(self, classifier: Classifier) -> Tensor:
+        """(N, d) unit codes of places drawn from pictures that are spread evenly."""
+        places = min(PLACES, int(np.prod(self.store.grid)))
+        count = min(len(self.store), max(1, MOST_CODES // places))
+        rows = np.unique(np.linspace(0, len(self.store) - 1, count).round().astype(np.int64))
+        draw = np.random.default_rng(self.recipe.trainer.seed)
+        found = []
+        for row in rows:
+            tokens, presence = loaded(self.store, row[None], self.store.modalities)
+            chosen_places = torch.from_numpy(
+                draw.choice(int(np.prod(self.store.grid)), places, replace=False)
+            )
+            drawn = {
+                name: part.flatten(1, 2)[:, chosen_places][:, None]
+                for name, part in tokens.items()
+            }
+            seen = {
+                name: part.flatten(1)[:, chosen_places][:, None] for name, part in presence.items()
+            }
+            found.append(classifier.codes(drawn, seen)[0, :, 0].T)  # (places, d)
+        return F.normalize(torch.cat(found), dim=1)
+
+    def learn(
+        self,
+        run: Path,
+        *,
+        observers: Sequence[Observer] = (),
+        validate: Validate | None = None,
+        mirrored: FeatureStore | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> Learned:
+        """Train, or go on in a run directory, and choose the model that is served.
+
+        Args:
+            run: the run directory.
+            observers: told how it goes.
+            validate: see ``train``; its figures are only ever logged.
+            mirrored: features of the pictures ``looked_at``, left and right swapped.
+            facts: what else decides the weights.
+
+        Raises:
+            ModelError: the loss is not finite, or the run directory holds another training.
+        """
+        objective = self.objective()
+        trained = train(
+            objective,
+            self.batches(),
+            self.recipe.trainer,
+            run,
+            observers=observers,
+            validate=validate,
+            facts=facts,
+        )
+        found = self.measured(trained, objective, mirrored)
+        best = chosen(found) if self.recipe.choice == "label_free" else len(found) - 1
+        load_candidate(objective, trained.candidates[best].path)
+        classifier = self.classifier(objective)
+        return Learned(
+            classifier,
+            self._full_margin(classifier),
+            self.shares(classifier),
+            objective,
+            self._report(trained, trained.candidates[best], found, best),
+        )
+
+    def measured(
+        self, trained: Trained, objective: Objective, mirrored: FeatureStore | None
+    ) -> list[Criteria]:
+        """The criteria of every candidate; of the last one only, where no choice is to be made."""
+        wanted = trained.candidates
+        if self.recipe.choice == "last":
+            wanted = wanted[-1:]
+        found = []
+        for candidate in wanted:
+            load_candidate(objective, candidate.path)
+            found.append(criteria(self.classifier(objective), self.store, mirrored))
+        return found
+
+    def _full_margin(self, classifier: Classifier) -> float:
+        margins = [
+            classifier.margins(*loaded(self.store, row[None], classifier.modalities)).flatten()
+            for row in looked_at(len(self.store))
+        ]
+        return full_margin(torch.cat(margins).numpy())
+
+    def _report(
+        self, trained: Trained, candidate: Candidate, found: Sequence[Criteria], best: int
+    ) -> dict[str, Any]:
+        recipe = self.recipe
+        report = {
+            "preset": recipe.preset,
+            "steps": recipe.trainer.steps,
+            "seconds": round(trained.seconds, 1),
+            "precision": trained.precision,
+            "chosen": {
+                "step": candidate.step,
+                "by": f"{DEFAULT_RULE}, without labels"
+                if recipe.choice == "label_free"
+                else "the last step",
+                "candidates": len(trained.candidates),
+                "criteria": found[min(best, len(found) - 1)].as_json(),
+            },
+        }
+        if recipe.neighbors.min_gap_s:
+            report["neighbors_apart_s"] = self.neighbors.min_gap_s
+        return report
+
+
+def refitted(codes: Tensor, clusters: int, seed: int) -> Tensor:
+    """Prototypes (K, d) of unit codes (N, d), by spherical k-means."""
+    cv2.setRNGSeed(seed)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, ITERATIONS, 1e-4)
+    _, _, centres = cv2.kmeans(
+        codes.numpy(), clusters, None, criteria, ATTEMPTS, cv2.KMEANS_PP_CENTERS
+    )
+    return F.normalize(torch.from_numpy(centres), dim=1)

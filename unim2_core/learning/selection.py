@@ -1,0 +1,186 @@
+"""Choosing a model without labels: how sure, how balanced and how steady its clusters are.
+
+Labels must not choose what is served: they would not be there on a robot, and a figure that they
+had a part in says nothing about one. Every criterion here is computed from features alone; how
+well they do is measured by ``benchmarks/quality.py``, beside what labels would have chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unim2_core.learning.features import FeatureStore
+from unim2_core.model.classifier import Classifier
+
+ROWS = 64
+"""Pictures that the criteria are computed on, spread evenly."""
+CHUNK = 8
+SMALLEST_ENTROPY = 0.5
+"""A model whose use of the clusters is less balanced than this has collapsed."""
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What can be said of a model without labels; more is better in each.
+
+    Attributes:
+        margin: mean over places of best minus second cosine.
+        entropy: of the use of the clusters, as a share of that of equal use.
+        subsets: agreement with itself when a modality other than the reference is missing, mean
+            over these; the adjusted Rand index, 0 by chance, 1 at most.
+        flips: agreement with itself on mirrored pictures, likewise; NaN where there are none.
+    """
+
+    margin: float
+    entropy: float
+    subsets: float
+    flips: float
+
+    def as_json(self) -> dict[str, float | None]:
+        """For reports; what is not known is None."""
+        return {
+            name: None if np.isnan(value) else round(value, 5)
+            for name, value in asdict(self).items()
+        }
+
+
+def criteria(
+    classifier: Classifier, store: FeatureStore, mirrored: FeatureStore | None = None
+) -> Criteria:
+    """Compute all criteria of a model.
+
+    Args:
+        classifier: the model.
+        store: features of pictures; ``ROWS`` of them are looked at.
+        mirrored: features of just these, left and right swapped, see ``looked_at``.
+    """
+    rows = looked_at(len(store))
+    names = classifier.modalities
+    margins: list[Tensor] = []
+    whole: list[Tensor] = []
+    missing: dict[str, list[Tensor]] = {name: [] for name in names[1:]}
+    flipped: list[Tensor] = []
+    for start in range(0, len(rows), CHUNK):
+        tokens, presence = loaded(store, rows[start : start + CHUNK], names)
+        margins.append(classifier.margins(tokens, presence).flatten())
+        whole.append(classifier.scores(tokens, presence).argmax(dim=1))  # (B, h, w)
+        for name in missing:
+            without = {**presence, name: torch.zeros_like(presence[name])}
+            missing[name].append(classifier.scores(tokens, without).argmax(dim=1))
+        if mirrored is not None:
+            part = np.arange(start, min(start + CHUNK, len(rows)))
+            tokens, presence = loaded(mirrored, part, names)
+            flipped.append(classifier.scores(tokens, presence).argmax(dim=1).flip(2))
+    assigned = torch.cat(whole).numpy()
+    clusters = len(classifier.prototypes)
+    use = np.bincount(assigned.ravel(), minlength=clusters) / assigned.size
+    entropy = -float((use[use > 0] * np.log(use[use > 0])).sum()) / np.log(clusters)
+    subsets = [agreement(assigned, torch.cat(other).numpy()) for other in missing.values()]
+    return Criteria(
+        margin=float(torch.cat(margins).mean()),
+        entropy=entropy,
+        subsets=float(np.mean(subsets)) if subsets else float("nan"),
+        flips=agreement(assigned, torch.cat(flipped).numpy()) if flipped else float("nan"),
+    )
+
+
+def looked_at(count: int) -> NDArray[np.int64]:
+    """Which of so many pictures the criteria are computed on."""
+    return np.unique(np.linspace(0, count - 1, ROWS).round().astype(np.int64))
+
+
+def loaded(
+    store: FeatureStore, rows: NDArray[np.int64], names: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tokens (B, h, w, D) and presence (B, h, w) float32 of some pictures."""
+    return (
+        {name: torch.from_numpy(store.tokens[name][rows].astype(np.float32)) for name in names},
+        {name: torch.from_numpy(store.presence[name][rows].astype(np.float32)) for name in names},
+    )
+
+
+def agreement(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
+    """Adjusted Rand index of two assignments (Hubert and Arabie, 1985).
+
+    Two assignments that are both constant agree by chance alone: 0, so that a model that puts
+    everything into one cluster does not look steady.
+
+    Args:
+        first: integers from 0.
+        second: the same shape.
+
+    Returns:
+        At most 1; about 0 for independent ones.
+    """
+    a, b = first.ravel(), second.ravel()
+    width = int(b.max()) + 1
+    table = np.bincount(a * width + b, minlength=(int(a.max()) + 1) * width)
+    cells = table.reshape(-1, width).astype(np.float64)
+
+    def pairs(counts: NDArray[np.float64]) -> float:
+        return float((counts * (counts - 1) / 2).sum())
+
+    both, rows, columns = pairs(cells), pairs(cells.sum(1)), pairs(cells.sum(0))
+    total = a.size * (a.size - 1) / 2
+    expected = rows * columns / total
+    most = (rows + columns) / 2
+    return 0.0 if most == expected else (both - expected) / (most - expected)
+
+
+Rule = Callable[[Sequence[Criteria]], NDArray[np.float64]]
+
+
+def combined(found: Sequence[Criteria]) -> NDArray[np.float64]:
+    """Scores of candidates, (n,): the mean rank over steadiness and sureness.
+
+    Ranks, because the criteria have no common scale. A candidate that has collapsed comes last.
+    """
+    ranks = [
+        _ranks(values)
+        for name in ("margin", "subsets", "flips")
+        if not np.isnan(values := np.array([getattr(one, name) for one in found])).any()
+    ]
+    score = np.mean(ranks, axis=0)
+    collapsed = np.array([one.entropy < SMALLEST_ENTROPY for one in found])
+    return np.asarray(np.where(collapsed, score - len(found), score), np.float64)
+
+
+RULES: dict[str, Rule] = {
+    **{
+        field.name: lambda found, name=field.name: np.array(  # type: ignore[misc]
+            [getattr(one, name) for one in found]
+        )
+        for field in fields(Criteria)
+    },
+    "combined": combined,
+}
+"""Rule -> the scores of candidates, the highest is the best; every criterion alone is one."""
+DEFAULT_RULE = "combined"
+
+
+def chosen(found: Sequence[Criteria], rule: str = DEFAULT_RULE) -> int:
+    """The index of the best candidate; of equal ones the last, which has learnt longest."""
+    scores = RULES[rule](found)
+    return int(len(scores) - 1 - np.argmax(scores[::-1]))
+
+
+def rank_correlation(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> float:
+    """Spearman's: how well scores order candidates; NaN where one does not tell them apart."""
+    a, b = _ranks(scores), _ranks(truth)
+    if a.std() == 0 or b.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks from 0, equal values sharing the mean of theirs."""
+    values = np.asarray(values, np.float64)
+    below = (values[:, None] > values[None]).sum(1)
+    equal = (values[:, None] == values[None]).sum(1) - 1
+    return np.asarray(below + equal / 2, np.float64)
