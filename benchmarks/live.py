@@ -17,9 +17,8 @@ from rich.table import Table
 
 from unim2_core.cli.console import console, progress, write_json
 from unim2_core.cli.live import OUTPUTS, LiveReport, run_live
-from unim2_core.cli.train import train_kmeans
+from unim2_core.cli.training import Places, train_on_drives
 from unim2_core.data.synthetic import DriveConfig, default_rig, write_drive
-from unim2_core.learning.training_free import KMeansConfig
 
 SENSORS = ("rgb", "depth", "thermal", "polarization")
 MODALITIES = ("rgb", "depth", "thermal", "aolp")
@@ -45,8 +44,8 @@ def main() -> None:
         with progress("rendering a drive", None) as advance:
             write_drive(folder / "drive", config, advance)
         model = folder / "model.unim2"
-        clustering = KMeansConfig(modalities=MODALITIES)
-        train_kmeans([folder / "drive"], model, rig, clustering, "texture", frames=30)
+        places = Places(model, folder / "cache", folder / "run")
+        train_on_drives([folder / "drive"], rig, MODALITIES, places, steps=100, frames=30)
         report = run_live(
             folder / "drive",
             model,

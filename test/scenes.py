@@ -72,15 +72,8 @@ def train_on(
     drive: Path, rig: Rig, modalities: tuple[str, ...], out: Path, *, clusters: int
 ) -> Path:
     """A model by k-means on the baseline backbone; needs torch."""
-    from unim2_core.cli.training import Places, train_model
-    from unim2_core.data.drive_pictures import DrivePictures, encodings_of
-    from unim2_core.learning.methods import recipe
-    from unim2_core.model.frozen import FrozenBackbone
+    from unim2_core.cli.training import Places, train_on_drives
 
-    backbone = FrozenBackbone()
-    pictures = DrivePictures(
-        [drive], rig, encodings_of(modalities), patch_size=backbone.patch_size
-    )
-    made = recipe("kmeans", modalities, backbone.embed_dim, clusters)
     places = Places(out, out.parent / "cache", out.parent / "run")
-    return train_model(pictures, pictures, backbone, made, places).path
+    made = train_on_drives([drive], rig, modalities, places, method="kmeans", clusters=clusters)
+    return made.path

@@ -16,7 +16,6 @@ from unim2_core.cli.console import console, progress, warn
 from unim2_core.cli.live import LiveReport, ros_is_here, run_live
 from unim2_core.cli.segment import print_report, segment_bag
 from unim2_core.cli.train import MAX_SEED, torch_is_here
-from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.synthetic import DriveConfig, default_rig, write_drive
 from unim2_core.errors import Unim2Error
 from unim2_core.files import cannot_write, write_atomically
@@ -54,6 +53,9 @@ def command(
     """
     started = time.monotonic()
     torch_is_here()
+    from unim2_core.learning.methods import check_clusters
+
+    check_clusters(clusters)
     _empty(out)
     drive, rig_file, model = out / "drive", out / "rig.yaml", out / "model.unim2"
     config = DriveConfig(seed=seed, duration_s=seconds)
@@ -62,7 +64,9 @@ def command(
     with progress("rendering a drive", None) as advance:
         write_drive(drive, config, advance)
 
+    began = time.monotonic()
     bundle = _learn(drive, rig, out, clusters, seed)
+    learning_s = time.monotonic() - began
     pipeline = Pipeline(bundle, rig)
     with Film(out / "overlay.mp4", config.rate_hz) as film:
         pictures = Pictures(pipeline.bundle.manifest, film)
@@ -76,31 +80,15 @@ def command(
             live_report = run_live(drive, model, rig_file, out / "live")
     elif live:
         warn("the live part is skipped: rclpy is not here (pip install 'unim2[ros]')")
-    _summary(out, offline, live_report, time.monotonic() - started)
+    _summary(out, learning_s, offline, live_report, time.monotonic() - started)
 
 
 def _learn(drive: Path, rig: Rig, out: Path, clusters: int, seed: int) -> Bundle:
-    """Learn classes from the drive, on the untrained baseline backbone."""
-    from unim2_core.cli.training import Places, train_model
-    from unim2_core.learning.methods import recipe
-    from unim2_core.model.frozen import FrozenBackbone
+    from unim2_core.cli.training import Places, train_on_drives
 
-    frozen = FrozenBackbone()
-    warn("the backbone is the untrained baseline: for trying, not for a robot")
-    pictures = DrivePictures(
-        [drive],
-        rig,
-        encodings_of(MODALITIES),
-        patch_size=frozen.patch_size,
-        frames=FRAMES,
-        warn=warn,
-    )
-    made = recipe(
-        "unim2", MODALITIES, frozen.embed_dim, clusters, steps=STEPS, seed=seed, baseline=True
-    )
     places = Places(out / "model.unim2", out / "cache", out / "model.run")
-    return train_model(
-        pictures, pictures, frozen, made, places, registration=pictures.registration
+    return train_on_drives(
+        [drive], rig, MODALITIES, places, clusters=clusters, steps=STEPS, frames=FRAMES, seed=seed
     )
 
 
@@ -163,8 +151,24 @@ def _empty(out: Path) -> None:
         raise cannot_write(out, error) from error
 
 
-def _summary(out: Path, offline: SegmentReport, live: LiveReport | None, seconds: float) -> None:
+def _sgemm_gflops() -> float:
+    """What matrix products reach here and now, GFLOP/s in float32."""
+    import torch
+
+    a = torch.ones(2048, 2048)
+    a @ a
+    began = time.perf_counter()
+    for _ in range(4):
+        a @ a
+    return 4 * 2 * 2048**3 / (time.perf_counter() - began) / 1e9
+
+
+def _summary(
+    out: Path, learning_s: float, offline: SegmentReport, live: LiveReport | None, seconds: float
+) -> None:
     table = Table("what", "figure", title=f"unim2 demo, {seconds:.0f} s")
+    table.add_row("from the drive to a model, s", f"{learning_s:.0f}")
+    table.add_row("beside that: matrix products, GFLOP/s float32", f"{_sgemm_gflops():.0f}")
     table.add_row("offline: reference images segmented", str(offline.frames))
     if live:
         table.add_row("live: reference images played", str(live.played))

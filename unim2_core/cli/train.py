@@ -175,6 +175,8 @@ def command(
         observers=tuple(observers),
         registration=registration,
     )
+    if bundle is None:  # one of several processes, and not the one that writes
+        return
     print_bundle(bundle, registration)
     if json_file:
         write_json(json_file, {"version": bundle.version, **bundle.manifest.training})

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from unim2_core.cli.console import console, errors, progress, warn
+from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.views import Mirrored
 from unim2_core.inference.bundling import Trained, write_bundle
 from unim2_core.learning.feature_cache import feature_bytes, open_features
 from unim2_core.learning.features import FeatureStore
 from unim2_core.learning.learner import Learner
-from unim2_core.learning.methods import Recipe
+from unim2_core.learning.methods import Method, Recipe, recipe
 from unim2_core.learning.observers import Observer, Progress, Status
 from unim2_core.learning.selection import looked_at
+from unim2_core.learning.trainer import Process
 from unim2_core.learning.training_free import cluster_store
 from unim2_core.model.bundle import Bundle, check_place
-from unim2_core.model.frozen import FrozenBackbone
+from unim2_core.model.frozen import BASELINE, FrozenBackbone
+from unim2_core.sensing.rig import Rig
 
 LARGE_BYTES = 2**30
 
@@ -59,19 +62,21 @@ def train_model(
     pictures: PictureSource,
     served: PictureSource,
     backbone: FrozenBackbone,
-    recipe: Recipe,
+    how: Recipe,
     places: Places,
     *,
     observers: tuple[Observer, ...] = (),
     registration: Mapping[str, str] | None = None,
-) -> Bundle:
+) -> Bundle | None:
     """Learn from pictures and write the bundle.
+
+    Under ``torchrun`` every process trains, and rank 0 alone writes; the others get None.
 
     Args:
         pictures: what is learnt from.
         served: pictures as the robot will see them, at the size to infer at.
         backbone: the frozen network.
-        recipe: how.
+        how: the how.
         places: where everything goes.
         observers: told how the training goes, beside the progress bar.
         registration: sensor -> how it was registered, filled while the pictures are read.
@@ -81,31 +86,80 @@ def train_model(
     """
     check_place(places.out, places.overwrite)
     store = features_of(pictures, backbone, places.cache)
-    known: dict[str, Any] = {"pictures": len(store), "seed": recipe.trainer.seed}
-    if recipe.method == "kmeans":
+    known: dict[str, Any] = {"pictures": len(store), "seed": how.trainer.seed}
+    if how.method == "kmeans":
         with console.status("k-means"):
-            clusters = cluster_store(store, recipe.clusters, recipe.trainer.seed)
-        trained = Trained.clusters_of(clusters, backbone, recipe.title)
+            clusters = cluster_store(store, how.clusters, how.trainer.seed)
+        trained = Trained.clusters_of(clusters, backbone, how.title)
     else:
-        learner = Learner(store, recipe)
+        learner = Learner(store, how)
+        facts = {"pictures": pictures.fingerprint(), "backbone": backbone.digest}
+        if Process.current().rank > 0:
+            learner.train(learner.objective(), places.run, facts=facts)
+            return None
         mirrored = None
-        if recipe.choice == "label_free":
+        if how.choice == "label_free":
             rows = looked_at(len(store))
             mirrored = features_of(Mirrored(pictures, rows.tolist()), backbone, places.cache)
-        with _bar("learning", recipe.trainer.steps) as bar:
+        with _bar("learning", how.trainer.steps) as bar:
             learned = learner.learn(
                 places.run,
                 observers=(bar, *observers),
                 mirrored=mirrored,
-                facts={"pictures": pictures.fingerprint(), "backbone": backbone.digest},
+                facts=facts,
             )
-        trained = Trained.network_of(learned, backbone, recipe.title)
+        trained = Trained.network_of(learned, backbone, how.title)
     known.update(trained.training)
     trained = Trained(**{**vars(trained), "training": known})
     with console.status("graphs"):
         bundle = write_bundle(places.out, served, backbone, trained, overwrite=places.overwrite)
     if not places.keep_run:
         shutil.rmtree(places.run, ignore_errors=True)
+    return bundle
+
+
+def train_on_drives(
+    drives: Sequence[Path],
+    rig: Rig,
+    modalities: tuple[str, ...],
+    places: Places,
+    *,
+    method: Method = "unim2",
+    clusters: int = 12,
+    steps: int | None = None,
+    frames: int = 100,
+    seed: int = 0,
+) -> Bundle:
+    """Learn from drives on the untrained baseline backbone, in this process alone.
+
+    Args:
+        drives: the bags.
+        rig: of their sensors.
+        modalities: what to look at, the reference first.
+        places: where everything goes.
+        method: how classes are found.
+        clusters: K.
+        steps: batches of the training.
+        frames: frame sets of each drive, at most.
+        seed: of everything that is drawn.
+    """
+    backbone = FrozenBackbone()
+    warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
+    pictures = DrivePictures(
+        drives,
+        rig,
+        encodings_of(modalities),
+        patch_size=backbone.patch_size,
+        frames=frames,
+        warn=warn,
+    )
+    made = recipe(
+        method, modalities, backbone.embed_dim, clusters, steps=steps, seed=seed, baseline=True
+    )
+    bundle = train_model(
+        pictures, pictures, backbone, made, places, registration=pictures.registration
+    )
+    assert bundle is not None
     return bundle
 
 

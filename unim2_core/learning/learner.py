@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,19 @@ from unim2_core.learning.selection import (
     looked_at,
 )
 from unim2_core.learning.shifts import measured_shifts, with_shifts
-from unim2_core.learning.trainer import Candidate, Trained, Validate, load_candidate, train
+from unim2_core.learning.trainer import (
+    Candidate,
+    Process,
+    Trained,
+    Validate,
+    load_candidate,
+    train,
+)
 from unim2_core.model.classifier import Classifier, full_margin
 
-PLACES = 300
+PLACES = 200
 """Codes drawn from each picture when clusters are refitted."""
-MOST_CODES = 60_000
+MOST_CODES = 20_000
 ITERATIONS, ATTEMPTS = 50, 3
 
 
@@ -100,8 +107,9 @@ class Learner:
                 objective.config = with_shifts(recipe.objective, shifts)
         return objective
 
-    def batches(self, rank: int = 0, world: int = 1, device: str = "cpu") -> Batches:
-        """The batch of each step."""
+    def batches(self) -> Batches:
+        """The batch of each step, this process's part of it."""
+        process = Process.current()
         return Batches(
             self.store,
             self.neighbors.indices,
@@ -110,9 +118,8 @@ class Learner:
             samples=self.recipe.samples,
             labels=self.recipe.preset == "paper",
             seed=self.recipe.trainer.seed,
-            rank=rank,
-            world=world,
-            device=device,
+            rank=process.rank,
+            world=process.world,
         )
 
     def classifier(self, objective: Objective) -> Classifier:
@@ -181,15 +188,7 @@ class Learner:
             ModelError: the loss is not finite, or the run directory holds another training.
         """
         objective = self.objective()
-        trained = train(
-            objective,
-            self.batches(),
-            self.recipe.trainer,
-            run,
-            observers=observers,
-            validate=validate,
-            facts=facts,
-        )
+        trained = self.train(objective, run, observers, validate, facts)
         found = self.measured(trained, objective, mirrored)
         best = chosen(found) if self.recipe.choice == "label_free" else len(found) - 1
         load_candidate(objective, trained.candidates[best].path)
@@ -200,6 +199,26 @@ class Learner:
             self.shares(classifier),
             objective,
             self._report(trained, trained.candidates[best], found, best),
+        )
+
+    def train(
+        self,
+        objective: Objective,
+        run: Path,
+        observers: Sequence[Observer] = (),
+        validate: Validate | None = None,
+        facts: Mapping[str, object] | None = None,
+    ) -> Trained:
+        """Train only; under ``torchrun`` that is all that processes other than rank 0 do."""
+        own = {"batch": self.recipe.batch, "samples": self.recipe.samples}
+        return train(
+            objective,
+            self.batches(),
+            self.recipe.trainer,
+            run,
+            observers=observers,
+            validate=validate,
+            facts={**own, "neighbors": asdict(self.recipe.neighbors), **(facts or {})},
         )
 
     def measured(

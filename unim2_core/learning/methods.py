@@ -109,7 +109,8 @@ def recipe(
     Raises:
         ModelError: the number of clusters cannot be used, or there is only one modality to fuse.
     """
-    _check(method, modalities, clusters)
+    check_clusters(clusters)
+    _check_method(method, modalities)
     names = modalities[:1] if method == "rgb_only" else modalities
     built = _paper if preset == "paper" else _robot
     made = built(method, names, dim, clusters, steps, seed, like)
@@ -220,7 +221,12 @@ def _paper(
     )
 
 
-def _check(method: Method, modalities: tuple[str, ...], clusters: int) -> None:
+def check_clusters(clusters: int) -> None:
+    """Refuse a number of clusters before any work is spent on it.
+
+    Raises:
+        ModelError: it cannot be used.
+    """
     if not 2 <= clusters <= MOST_CLUSTERS:
         raise ModelError(
             "the number of clusters cannot be used",
@@ -228,6 +234,9 @@ def _check(method: Method, modalities: tuple[str, ...], clusters: int) -> None:
             found=str(clusters),
             remedy="give another with --clusters",
         )
+
+
+def _check_method(method: Method, modalities: tuple[str, ...]) -> None:
     if method not in get_args(Method) or (method == "naive_fusion" and len(modalities) < 2):
         raise ModelError(
             "there is nothing to fuse" if method == "naive_fusion" else "there is no such method",
