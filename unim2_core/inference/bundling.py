@@ -212,7 +212,7 @@ def export_head(head: nn.Module, path: Path, weights: Mapping[str, NDArray[np.fl
         weights: its inputs apart from tokens and presence; only their shapes matter.
     """
     modalities, width = weights["mean"].shape
-    inputs = _inputs(
+    inputs = head_arguments(
         torch.rand(modalities, 6, 7, width), torch.ones(modalities, 6, 7), weights, head
     )
     clusters = torch.export.Dim("clusters", min=2)
@@ -232,7 +232,7 @@ def export_head(head: nn.Module, path: Path, weights: Mapping[str, NDArray[np.fl
     )
 
 
-def _inputs(
+def head_arguments(
     tokens: Tensor, presence: Tensor, weights: Mapping[str, NDArray[np.float32]], head: nn.Module
 ) -> dict[str, Tensor | dict[str, Tensor]]:
     """What ``forward`` of a head takes, by name; the network's weights are one mapping."""
@@ -255,7 +255,7 @@ def _answers(
 ) -> dict[str, NDArray[Any]]:
     """What an engine must answer to these images."""
     tokens = np.concatenate([backbone(image[None]) for image in images])
-    inputs = _inputs(
+    inputs = head_arguments(
         torch.from_numpy(tokens), torch.ones(tokens.shape[:3]), trained.weights, trained.head
     )
     classes, _ = trained.head(**inputs)
