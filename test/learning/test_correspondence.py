@@ -21,8 +21,9 @@ from unim2_core.learning.correspondence import (
     Shifts,
     centered,
     correspondence_terms,
+    derangement,
     draw,
-    sampled,
+    mean_of,
     self_avoiding,
 )
 
@@ -49,10 +50,17 @@ def slow_term(
     q: Tensor,
     shift: float,
     config: CorrespondenceConfig,
-    weighted: bool,
+    weighted: bool = False,
+    seen: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """l of the method's description, one pair of points at a time."""
     batch, s = p.shape[:2]
+
+    def counts(i: int, at_p: Tensor, at_q: Tensor) -> bool:
+        if seen is None:
+            return True
+        ends = ((seen[0], at_p), (seen[1], at_q))
+        return all(bilinear(maps[i, None], *point.tolist()) >= 0.5 for maps, point in ends)
 
     def cosine(a: Tensor, b: Tensor) -> Tensor:
         return a @ b / (a.norm() * b.norm())
@@ -68,13 +76,20 @@ def slow_term(
         for x in places:
             for u in places:
                 at_p, at_q = p[i, x[1], x[0]], q[i, u[1], u[0]]
+                if not counts(i, at_p, at_q):
+                    continue
                 key = (i, x, u)
                 fd[key] = cosine(bilinear(f[i], *at_p.tolist()), bilinear(g[i], *at_q.tolist()))
                 sd[key] = cosine(bilinear(c[i], *at_p.tolist()), bilinear(d[i], *at_q.tolist()))
                 ww[key] = weight(f[i], at_p) * weight(g[i], at_q) if weighted else 1.0
+    if not fd:
+        return torch.zeros((), dtype=f.dtype)
     if config.pointwise:
         mu = sum(fd.values()) / len(fd)
-        rows = {(i, x): sum(fd[i, x, u] for u in places) / s**2 for i, x, _ in fd}
+        rows = {}
+        for i, x, _ in fd:
+            row = [fd[i, x, u] for u in places if (i, x, u) in fd]
+            rows[i, x] = sum(row) / len(row)
         fd = {(i, x, u): value - rows[i, x] for (i, x, u), value in fd.items()}
         new = sum(fd.values()) / len(fd)
         fd = {key: value - new + mu for key, value in fd.items()}
@@ -141,12 +156,78 @@ def test_terms_and_gradients_equal_those_of_loops(
         torch.testing.assert_close(found, slow, rtol=1e-8, atol=1e-8)
 
 
-def test_sampling_reads_x_then_y_and_turns_the_grid() -> None:
-    image = torch.arange(12.0).view(1, 1, 3, 4)
-    points = torch.tensor([[[[-1.0, -1.0], [1.0, -1.0]], [[-1.0, 1.0], [3.0, 0.0]]]])
-    # places (r, t) use points[t, r]: corners, and the right border for what lies outside.
-    expected = torch.tensor([[[[0.0, 8.0], [3.0, 7.0]]]])
-    torch.testing.assert_close(sampled(image, points), expected)
+@settings(deadline=None, max_examples=25)
+@given(
+    batch=st.integers(2, 4),
+    side=st.integers(1, 4),
+    samples=st.integers(1, 3),
+    pointwise=st.booleans(),
+    cells=st.booleans(),
+    chance=st.sampled_from([0.0, 0.3, 0.7, 1.0]),
+    seed=st.integers(0, 1000),
+)
+def test_what_is_not_seen_is_left_out_as_in_loops(
+    batch: int, side: int, samples: int, pointwise: bool, cells: bool, chance: float, seed: int
+) -> None:
+    """Where maps hold drawn places only, every place is a point, and it is its own."""
+    generator = torch.Generator().manual_seed(seed)
+    height, width = (samples, samples) if cells else (side, side + 1)
+
+    def maps(channels: int) -> Tensor:
+        shape = (batch, channels, height, width)
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    def presence() -> Tensor:
+        there = torch.rand((batch, height, width), generator=generator) < chance
+        there[0] = False  # one picture lacks the modality
+        return there.double()
+
+    config = CorrespondenceConfig(samples, 2, pointwise, cells=cells, distinct_sources=cells)
+    draws = draw(batch, config, generator=generator)
+    if cells:
+        assert draws.anchor is None and draws.positive is None
+        ends = torch.linspace(-1, 1, samples, dtype=torch.float64) if samples > 1 else [0.0]
+        p = torch.tensor([[[float(x), float(y)] for y in ends] for x in ends])
+        p = q = p.double().expand(batch, -1, -1, -1)  # p[i, t, r]: x of column t, y of row r
+    else:
+        p, q = draws.anchor.double(), draws.positive.double()
+        draws = Draws(p, q, draws.sources)
+    f, g, seen = maps(5), maps(5), (presence(), presence())
+    c, d = maps(3).requires_grad_(), maps(3).requires_grad_()
+    shifts = Shifts(0.1, -0.2, 0.3)
+    terms = correspondence_terms((f, g), (c, d), draws, shifts, config, presence=seen)
+    random = [
+        slow_term(f, f[i], c, c[i], p, q, 0.3, config, seen=(seen[0], seen[0][i]))
+        for i in draws.sources
+    ]
+    expected = (
+        slow_term(f, f, c, c, p, p, 0.1, config, seen=(seen[0], seen[0])),
+        slow_term(f, g, c, d, p, q, -0.2, config, seen=seen),
+        sum(random) / len(random),
+    )
+    for found, slow in zip(terms, expected, strict=True):
+        torch.testing.assert_close(found, slow, rtol=1e-9, atol=1e-9)
+    ours = torch.autograd.grad(sum(terms), (c, d))
+    for gradient in ours:
+        assert gradient.isfinite().all()
+    assert ours[0][0].abs().max() == ours[1][0].abs().max() == 0
+    if sum(expected).requires_grad:
+        theirs = torch.autograd.grad(sum(expected), (c, d), allow_unused=True)
+        for found, slow in zip(ours, theirs, strict=True):
+            slow = torch.zeros_like(found) if slow is None else slow
+            torch.testing.assert_close(found, slow, rtol=1e-8, atol=1e-8)
+
+
+def test_a_modality_that_is_seen_everywhere_gives_the_published_numbers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    f, g, c, d = torch.randn(4, 3, 6, 4, 5, generator=generator)
+    config = CorrespondenceConfig(samples=5)
+    draws = draw(3, config, generator=generator)
+    everywhere = (torch.ones(3, 4, 5), torch.ones(3, 4, 5))
+    shifts = Shifts(0.1, 0.2, 0.3)
+    plain = correspondence_terms((f, g), (c, d), draws, shifts, config)
+    masked = correspondence_terms((f, g), (c, d), draws, shifts, config, presence=everywhere)
+    torch.testing.assert_close(plain, masked, rtol=1e-6, atol=1e-7)
 
 
 def test_centering_keeps_the_mean_and_levels_the_rows() -> None:
@@ -154,6 +235,12 @@ def test_centering_keeps_the_mean_and_levels_the_rows() -> None:
     found = centered(values)
     torch.testing.assert_close(found.mean(), values.mean())
     torch.testing.assert_close(found.mean(dim=2), values.mean().expand(3, 5))
+    counted = (torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(1)) < 0.6).float()
+    counted[0, 0] = 0
+    found = centered(values, counted)
+    torch.testing.assert_close(mean_of(found, counted), mean_of(values, counted))
+    rows = mean_of(found, counted, dim=2)[counted.sum(dim=2) > 0]
+    torch.testing.assert_close(rows, mean_of(values, counted).expand_as(rows))
 
 
 @given(st.integers(2, 40), st.integers(0, 100))
@@ -164,6 +251,38 @@ def test_no_image_is_its_own_negative(batch: int, seed: int) -> None:
     for index, source in enumerate(permutation.tolist()):
         assert found[index] == ((source + 1) % batch if source == index else source)
         assert found[index] != index
+
+
+@given(st.lists(st.integers(0, 6), min_size=2, max_size=40), st.integers(0, 100))
+@settings(deadline=None, max_examples=60)
+def test_derangements_pair_other_sources_each_once(sources: list[int], seed: int) -> None:
+    given_sources = torch.tensor(sources)
+    found = derangement(given_sources, generator=torch.Generator().manual_seed(seed))
+    assert sorted(found.tolist()) == list(range(len(sources)))
+    assert (found != torch.arange(len(sources))).all()
+    if 2 * max(map(sources.count, sources)) <= len(sources):  # else it cannot be
+        assert (given_sources[found] != given_sources).all()
+
+
+def test_derangements_reach_every_pair_that_is_allowed() -> None:
+    sources = torch.tensor([0, 0, 1, 2, 3])
+    generator = torch.Generator().manual_seed(0)
+    pairs = {
+        (index, paired)
+        for _ in range(300)
+        for index, paired in enumerate(derangement(sources, generator=generator).tolist())
+    }
+    allowed = {(i, j) for i in range(5) for j in range(5) if sources[i] != sources[j]}
+    assert pairs == allowed
+
+
+def test_distinct_sources_reach_the_draws() -> None:
+    sources = torch.arange(8) // 2
+    config = CorrespondenceConfig(samples=2, negatives=20, distinct_sources=True)
+    drawn = draw(8, config, None, sources, generator=torch.Generator().manual_seed(1))
+    assert drawn.sources.shape == (20, 8)
+    assert (sources[drawn.sources] != sources).all()
+    assert len({tuple(row) for row in drawn.sources.tolist()}) > 10
 
 
 def test_draws_are_uniform_repeatable_and_differ() -> None:

@@ -16,15 +16,14 @@ from unim2_core.evaluation.release_options import correspondence_config, options
 from unim2_core.learning.correspondence import (
     CorrespondenceConfig,
     Draws,
-    Maps,
     Shifts,
     centered,
     correspondence_terms,
     cosines,
     pair_loss,
-    sampled,
     self_avoiding,
 )
+from unim2_core.learning.points import Maps, sampled
 
 TOTAL = "total_0.2_0.35_0.9"
 TOTAL_WEIGHTS = (0.2, 0.35, 0.9)
@@ -100,7 +99,7 @@ def _intermediate(
     assert draws.positive is not None
     anchors, positives = Maps(maps[0], maps[2]), Maps(maps[1], maps[3])
     p, q = anchors.at(draws.anchor), positives.at(draws.positive)
-    negatives = [anchors.of(sources).at(draws.positive) for sources in draws.sources]
+    others = [anchors.at(draws.positive, sources) for sources in draws.sources]
     return {
         "sampled_feats": sampled(anchors.features, draws.anchor),
         "sampled_feats_pos": sampled(positives.features, draws.positive),
@@ -112,8 +111,8 @@ def _intermediate(
         "pos_intra_cd": cosines(p.code, p.code),
         "pos_inter_cd": cosines(p.code, q.code),
         "pos_inter_elementwise": pair_loss(p, q, shifts.knn, config),
-        "neg_cd": torch.cat([cosines(p.code, each.code) for each in negatives]),
-        "neg_loss": torch.cat([pair_loss(p, each, shifts.random, config) for each in negatives]),
+        "neg_cd": torch.cat([cosines(p.code, each.code) for each in others]),
+        "neg_loss": torch.cat([pair_loss(p, each, shifts.random, config) for each in others]),
     }
 
 

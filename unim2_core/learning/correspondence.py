@@ -8,17 +8,21 @@ et al. (2022), https://arxiv.org/abs/2203.08414. All randomness can be passed in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from unim2_core.errors import ModelError
+from unim2_core.learning.points import (
+    Maps,
+    Points,
+    Weighting,
+    counted_pairs,
+    magnitude_weights,
+    negatives,
+)
 
-Weighting = Literal["none", "tanh", "sigmoid"]
-
-EPSILON = 1e-10
 SALIENT_SHARE = 0.9
 
 
@@ -203,32 +207,15 @@ def derangement(sources: Tensor, *, generator: torch.Generator | None = None) ->
     return paired
 
 
-def sampled(maps: Tensor, points: Tensor) -> Tensor:
-    """Sample maps bilinearly, with the border's values outside.
-
-    Args:
-        maps: (B, C, h, w) float32.
-        points: (B, S, S, 2) float32, x and y in [-1, 1], the centres of the corner pixels.
-
-    Returns:
-        (B, C, S, S) float32; place (r, t) is that of ``points[:, t, r]``.
-    """
-    grid = points.transpose(1, 2)
-    return F.grid_sample(maps, grid, padding_mode="border", align_corners=True)
-
-
-def directions(maps: Tensor) -> Tensor:
-    """Unit vectors of a sampled map: (B, C, S, S) float32 -> (B, C, P), P = S * S."""
-    return F.normalize(maps.flatten(2), dim=1, eps=EPSILON)
-
-
 def cosines(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine of each vector of one map with each of another: two (B, C, P) -> (B, P, P)."""
-    return a.transpose(1, 2) @ b
+    """Cosine of each vector of one map with each of another: two (B, P, C) -> (B, P, P)."""
+    return a @ b.transpose(1, 2)
 
 
 def centered(correspondence: Tensor, counted: Tensor | None = None) -> Tensor:
     """Pointwise centring: each place of the first map loses its mean over the second map.
+
+    After that the mean of all is zero, so adding the mean that it was is all that is left to do.
 
     Args:
         correspondence: (B, P, P) float32.
@@ -237,9 +224,8 @@ def centered(correspondence: Tensor, counted: Tensor | None = None) -> Tensor:
     Returns:
         (B, P, P) float32, whose mean over everything that counts is what it was.
     """
-    mean = mean_of(correspondence, counted)
-    rowwise = correspondence - mean_of(correspondence, counted, dim=2)
-    return rowwise - mean_of(rowwise, counted) + mean
+    change = mean_of(correspondence, counted) - mean_of(correspondence, counted, dim=2)
+    return correspondence + change  # (B, P, P) + (B, P, 1)
 
 
 def mean_of(values: Tensor, counted: Tensor | None, dim: int | None = None) -> Tensor:
@@ -250,77 +236,6 @@ def mean_of(values: Tensor, counted: Tensor | None, dim: int | None = None) -> T
         return (values * counted).sum() / counted.sum().clamp(min=1)
     total = (values * counted).sum(dim=dim, keepdim=True)
     return total / counted.sum(dim=dim, keepdim=True).clamp(min=1)
-
-
-def magnitude_weights(features: Tensor, weighting: Weighting) -> Tensor:
-    """Activation of the mean magnitude: (B, C, h, w) float32 -> (B, 1, h, w) in [0, 1)."""
-    magnitude = features.abs().mean(dim=1, keepdim=True)
-    return magnitude.tanh() if weighting == "tanh" else magnitude.sigmoid()
-
-
-class Points(NamedTuple):
-    """A batch at P points of each image.
-
-    Attributes:
-        features: (B, C, P) float32 at unit length.
-        code: (B, d, P) float32 at unit length.
-        weights: (B, P) float32, or None.
-        present: (B, P) float32, 1 where the modality sees something, else 0; None = everywhere.
-    """
-
-    features: Tensor
-    code: Tensor
-    weights: Tensor | None
-    present: Tensor | None = None
-
-    def of(self, sources: Tensor) -> Points:
-        """Take the images (B,) of these indices."""
-        return Points(*(None if part is None else part[sources] for part in self))  # type: ignore[arg-type]
-
-
-class Maps(NamedTuple):
-    """A batch of maps.
-
-    Attributes:
-        features: (B, C, h, w) float32.
-        code: (B, d, h, w) float32.
-        weights: (B, 1, h, w) float32, or None.
-        present: (B, h, w) float32, 1 where the modality sees something; None = everywhere.
-    """
-
-    features: Tensor
-    code: Tensor
-    weights: Tensor | None = None
-    present: Tensor | None = None
-
-    def of(self, sources: Tensor) -> Maps:
-        """Take the images (B,) of these indices."""
-        return Maps(*(None if part is None else part[sources] for part in self))  # type: ignore[arg-type]
-
-    def at(self, points: Tensor | None) -> Points:
-        """Sample everything at points (B, S, S, 2), see ``sampled``; None: every cell is one.
-
-        A point counts as seen where at least half of what it is interpolated from is.
-        """
-        present = None if self.present is None else self.present[:, None]  # (B, 1, h, w)
-        features, code, weights = self[:3]
-        if points is not None:
-            features, code = sampled(features, points), sampled(code, points)
-            weights = None if weights is None else sampled(weights, points)
-            present = None if present is None else sampled(present, points)
-        return Points(
-            directions(features),
-            directions(code),
-            None if weights is None else weights.flatten(1),
-            None if present is None else (present.flatten(1) >= 0.5).float(),
-        )
-
-
-def counted_pairs(a: Points, b: Points) -> Tensor | None:
-    """(B, P, P) float32, 1 for pairs of places that are both seen, else 0; None = all are."""
-    if a.present is None or b.present is None:
-        return None
-    return a.present[:, :, None] * b.present[:, None]
 
 
 def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) -> Tensor:
@@ -336,13 +251,13 @@ def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) 
         target = cosines(a.features, b.features)  # (B, P, P)
         if config.pointwise:
             target = centered(target, counted_pairs(a, b))
-        target = target - shift
+        target = shift - target
         if a.weights is not None and b.weights is not None:
             target = target * a.weights[:, :, None] * b.weights[:, None]
     code = cosines(a.code, b.code)
     if config.clamp_negative or config.clamp_above is not None:
         code = code.clamp(0.0 if config.clamp_negative else None, config.clamp_above)
-    return -code * target
+    return code * target
 
 
 def correspondence_terms(
@@ -382,10 +297,7 @@ def correspondence_terms(
         return mean_of(pair_loss(at_p, others, shift, config), counted_pairs(at_p, others))
 
     random = [
-        term(
-            at_p.of(sources) if config.cells else anchors.of(sources).at(draws.positive),
-            shifts.random,
-        )
+        term(negatives(anchors, at_p, draws.positive, sources), shifts.random)
         for sources in draws.sources
     ]
     return Terms(term(at_p, shifts.own), term(at_q, shifts.knn), torch.stack(random).mean())

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from unim2_core.errors import ModelError
-from unim2_core.learning.correspondence import Maps, Points, cosines, counted_pairs
+from unim2_core.learning.correspondence import cosines
 from unim2_core.learning.objective import Batch, Objective, StepDraws
+from unim2_core.learning.points import Maps, Points, counted_pairs, negatives
 
 SHOWN_IMAGES = 4
 """Correspondences are shown of that many images: each gives S^4 of them."""
@@ -71,12 +72,8 @@ def correspondences(objective: Objective, batch: Batch, draws: StepDraws) -> dic
             for (maps, codes), there in zip(parts, present, strict=True)
         )
         at_p, at_q = anchors.at(drawn.anchor), positives.at(drawn.positive)
-        negatives = (
-            at_p.of(drawn.sources[0])
-            if drawn.positive is None
-            else anchors.of(drawn.sources[0]).at(drawn.positive)
-        )
-        for term, other in (("own", at_p), ("knn", at_q), ("random", negatives)):
+        others = negatives(anchors, at_p, drawn.positive, drawn.sources[0])
+        for term, other in (("own", at_p), ("knn", at_q), ("random", others)):
             one, two = _first(at_p), _first(other)
             counted = counted_pairs(one, two)
             for kind in ("features", "code"):

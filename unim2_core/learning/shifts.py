@@ -14,15 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from unim2_core.learning.correspondence import (
-    Maps,
-    Points,
-    Shifts,
-    centered,
-    cosines,
-    counted_pairs,
-)
+from unim2_core.learning.correspondence import Shifts, centered, cosines
 from unim2_core.learning.objective import Batch, Objective, ObjectiveConfig
+from unim2_core.learning.points import Maps, Points, counted_pairs, negatives
 
 STEPS = 8
 """Batches that are looked at."""
@@ -66,8 +60,7 @@ def measured_shifts(
                 )
             )
             at_p, at_q = anchors.at(points.anchor), positives.at(points.positive)
-            sources = points.sources[0]
-            others = at_p.of(sources) if config.cells else anchors.of(sources).at(points.positive)
+            others = negatives(anchors, at_p, points.positive, points.sources[0])
             terms = found.setdefault(name, [[], [], []])
             for values, second in zip(terms, (at_p, at_q, others), strict=True):
                 values.append(_correspondence(at_p, second, pointwise=config.pointwise))

@@ -143,8 +143,9 @@ class ModalityFusion(nn.Module):
             refined = self.networks[name](features[name]) if self.networks else features[name]
             refined = normalized(refined, self.normalization)
             if presence is not None:
-                seen = presence[name][:, None]  # (B, 1, h, w)
-                refined = seen * refined + (1 - seen) * self.stand_in[index, :, None, None]
+                seen = presence[name][:, None].to(refined)  # (B, 1, h, w)
+                stand_in = self.stand_in[index, :, None, None].to(refined)  # (D, 1, 1)
+                refined = torch.lerp(stand_in, refined, seen)  # exactly one of both
             maps.append(refined)
         if self.kind in ("conv", "progressive"):
             fused: Tensor = self.layers(torch.cat(maps, dim=1))  # (B, M * D, h, w) -> (B, D, h, w)
