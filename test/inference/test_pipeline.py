@@ -109,6 +109,19 @@ def test_a_sensor_counts_only_where_it_looks(
     np.testing.assert_array_equal(placed(calibrated).classes, pipeline(expected).classes)
 
 
+def test_what_was_not_measured_counts_as_missing(pipeline: Pipeline) -> None:
+    frames = next(frame_sets(1))
+    thermal = frames.frames["thermal"]
+    unseen = np.zeros(thermal.data.shape, np.bool_)
+    nothing = replace(thermal, valid=unseen, stamp_ns=thermal.stamp_ns + 1)
+    blind = replace(frames, frames={**frames.frames, "thermal": nothing})
+    expected = pipeline(_without(frames, "thermal")).classes
+    seen = pipeline(frames).classes
+    found = pipeline(blind).classes
+    np.testing.assert_array_equal(found, expected)
+    assert (found != seen).any()
+
+
 def test_depth_is_decoded_where_it_tells_how_others_are_registered(pipeline: Pipeline) -> None:
     extrinsics = {"translation_m": [0.1, 0, 0], "rotation_xyzw": [0, 0, 0, 1]}
     sensors = {name: {"topic": f"/{name}/image"} for name in ("rgb", "thermal", "depth", "nir")}

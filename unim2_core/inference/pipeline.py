@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES, Encoder
 from unim2_core.sensing.registrar import Registrar, with_depth
 from unim2_core.sensing.rig import Rig
-from unim2_core.sensing.warping import gather
+from unim2_core.sensing.warping import Mask, registered
 
 Image = NDArray[np.uint8]
 Tokens = NDArray[np.float32]
@@ -30,10 +30,12 @@ class Encoded:
     Attributes:
         images: modality -> stamp in nanoseconds and (h, w, 3) uint8.
         missing: modality -> why it is not there.
+        valid: modality -> (h, w) bool, False where nothing was measured; left out = all valid.
     """
 
     images: Mapping[str, tuple[int, Image]]
     missing: Mapping[str, str]
+    valid: Mapping[str, Mask] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,7 @@ class Pipeline:
         height, width = manifest.infer_size
         self._grid = (height // patch, width // patch)
         self._images: dict[str, tuple[int, Image]] = {}
+        self._valid: dict[str, Mask | None] = {}
         self._tokens: dict[str, tuple[int, Tokens]] = {}
 
     def _needed(self, rig: Rig) -> Rig:
@@ -161,13 +164,17 @@ class Pipeline:
             if image is None or image[0] != frame.stamp_ns:
                 size = self.bundle.manifest.infer_size
                 try:
-                    pixels, _ = self._encoders[entry.name].encode(frame, size, frame.camera)
+                    pixels, mask = self._encoders[entry.name].encode(frame, size, frame.camera)
                 except RigError as error:
                     missing[entry.name] = f"{error.what}: no {error.expected}"
                     continue
                 image = (frame.stamp_ns, pixels)
+                self._valid[entry.name] = mask
             images[entry.name] = self._images[entry.name] = image
-        return Encoded(images, missing)
+        valid = {
+            name: mask for name, mask in self._valid.items() if name in images and mask is not None
+        }
+        return Encoded(images, missing, valid)
 
     def __call__(self, frames: FrameSet) -> Segmentation:
         """Segment the reference image of a set; without any modality it stays unlabelled.
@@ -180,7 +187,7 @@ class Pipeline:
         encoded_at = time.perf_counter()
         kept = {name: self._tokens_of(name, *image) for name, image in encoded.images.items()}
         tokens_at = time.perf_counter()
-        tokens, presence = self._registered(kept, frames)
+        tokens, presence = self._registered(kept, encoded.valid, frames)
         registered_at = time.perf_counter()
         classes, confidence = self.engine.classify(tokens, presence)
         reference = frames.frames[frames.reference]
@@ -204,7 +211,7 @@ class Pipeline:
         return kept[1]
 
     def _registered(
-        self, kept: Mapping[str, Tokens], frames: FrameSet
+        self, kept: Mapping[str, Tokens], valid: Mapping[str, Mask], frames: FrameSet
     ) -> tuple[Tokens, NDArray[np.float32]]:
         """Tokens (M, h, w, D) in the reference camera and presence (M, h, w)."""
         width = self.bundle.manifest.backbone.embed_dim
@@ -212,11 +219,8 @@ class Pipeline:
         presence = np.zeros(tokens.shape[:3], np.float32)
         maps = self._registrar(frames, self._grid).maps
         for index, entry in enumerate(self._modalities):
-            if entry.name not in kept:
-                continue
-            grid_map = maps.get(entry.sensor)
-            if grid_map is None:
-                tokens[index], presence[index] = kept[entry.name], 1.0
-            else:
-                presence[index] = gather(kept[entry.name], grid_map, out=tokens[index])[1]
+            if entry.name in kept:
+                own, mask = kept[entry.name], valid.get(entry.name)
+                _, there = registered(own, mask, maps.get(entry.sensor), out=tokens[index])
+                presence[index] = there
         return tokens, presence

@@ -33,7 +33,7 @@ from unim2_core.learning.feature_files import (
 )
 from unim2_core.learning.features import FeatureStore
 from unim2_core.model.frozen import FrozenBackbone
-from unim2_core.sensing.warping import gather
+from unim2_core.sensing.warping import registered
 
 BATCH = 16
 """Pictures whose images are in memory at once."""
@@ -253,7 +253,10 @@ def _records(group: Sequence[Picture], backbone: FrozenBackbone, layout: RecordL
         every = backbone(np.stack([group[index].images[modality] for index in there]))
         for index, tokens in zip(there, every, strict=True):
             _check_tokens(tokens, group[index].name, modality)
-            placed, presence = _registered(tokens, group[index], modality)
+            picture = group[index]
+            placed, presence = registered(
+                tokens, picture.valid.get(modality), picture.maps.get(modality)
+            )
             records[f"tokens/{modality}"][index] = placed
             records[f"presence/{modality}"][index] = presence
     if layout.label_size:
@@ -272,19 +275,3 @@ def _check_tokens(tokens: NDArray[np.float32], picture: str, modality: str) -> N
             found=f"{largest}",
             remedy="check the backbone's weights, and look at this image",
         )
-
-
-def _registered(
-    tokens: NDArray[np.float32], picture: Picture, modality: str
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(h, w, D) in the reference's grid, 0 where not present; and (h, w) presence."""
-    height, width, _ = tokens.shape
-    valid = picture.valid.get(modality)
-    measured = np.ones((height, width), np.bool_)
-    if valid is not None:
-        cells = valid.reshape(height, valid.shape[0] // height, width, -1)
-        measured = cells.mean(axis=(1, 3)) >= 0.5
-    grid_map = picture.maps.get(modality)
-    if grid_map is not None:
-        return gather(tokens, grid_map, measured)
-    return tokens * measured[..., None], measured

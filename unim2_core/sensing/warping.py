@@ -114,6 +114,36 @@ def gather(
     return out, valid.reshape(grid_map.valid.shape)
 
 
+def registered(
+    tokens: NDArray[np.float32],
+    valid: Mask | None,
+    grid_map: GridMap | None,
+    out: NDArray[np.float32] | None = None,
+) -> tuple[NDArray[np.float32], Mask]:
+    """Tokens of a sensor in the reference's grid, and where they are present.
+
+    Args:
+        tokens: (h_s, w_s, D) float32 of the sensor, finite.
+        valid: (H_s, W_s) bool of the image that they come from, False where nothing was measured;
+            a token counts as measured where at least half of its pixels do. None = all.
+        grid_map: from the reference's grid (h, w); None = the grids are the same.
+        out: (h, w, D) float32, C-contiguous, to write to; None = a new array.
+
+    Returns:
+        (h, w, D) float32, 0 where not present; (h, w) bool.
+    """
+    height, width, _ = tokens.shape
+    measured: Mask | None = None
+    if valid is not None:
+        cells = valid.reshape(height, valid.shape[0] // height, width, -1)
+        measured = cells.mean(axis=(1, 3)) >= 0.5
+    if grid_map is not None:
+        return gather(tokens, grid_map, measured, out)
+    if measured is None:
+        measured = np.ones((height, width), np.bool_)
+    return np.multiply(tokens, measured[..., None], out=out), measured
+
+
 def warp_image(image: NDArray[Any], grid_map: GridMap, fill: float = 0) -> NDArray[Any]:
     """An image of the sensor as the reference camera would have taken it, bilinearly.
 
