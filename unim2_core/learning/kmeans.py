@@ -62,24 +62,8 @@ def fit_clusters(tokens: Floats, presence: Floats, clusters: int, seed: int) -> 
             found=f"{count} places, {clusters} clusters",
             remedy="give more images or ask for another number with --clusters",
         )
-    seen = presence.sum(0)[:, None].clip(1)  # (M, 1)
-    mean = tokens.sum(0) / seen  # (M, D); absent rows are zero
-    centred = (tokens - mean) * presence[..., None]
-    deviation = np.sqrt((centred**2).sum(0) / seen)  # (M, D)
-    # What hardly varies must not be blown up to the weight of what does: it is noise.
-    floor = SMALLEST_DEVIATION * deviation.max(axis=1, keepdims=True) + 1e-12
-    scale = 1.0 / np.maximum(deviation, floor)
-    unit = centred * scale
-    unit /= np.linalg.norm(unit, axis=2, keepdims=True).clip(1e-8)
-    flat = unit.reshape(count, modalities * width)
-    flat /= np.sqrt(presence.sum(1, keepdims=True).clip(1))
-
-    cv2.setRNGSeed(seed)
-    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, ITERATIONS, 1e-4)
-    _, _, centres = cv2.kmeans(
-        flat.astype(np.float32), clusters, None, criteria, ATTEMPTS, cv2.KMEANS_PP_CENTERS
-    )
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True).clip(1e-8)
+    mean, scale, flat = normalized(tokens, presence)
+    centres = centers(flat, clusters, seed, ATTEMPTS)
     cosines = flat @ centres.T  # (N, K)
     best = np.partition(cosines, -2, axis=1)[:, -2:]
     margin = float(np.percentile(best[:, 1] - best[:, 0], SURE_PERCENTILE))
@@ -93,3 +77,40 @@ def fit_clusters(tokens: Floats, presence: Floats, clusters: int, seed: int) -> 
         full_margin=np.array(max(margin, 1e-6), np.float32),
         shares=shares[order].astype(np.float32),
     )
+
+
+def normalized(tokens: Floats, presence: Floats) -> tuple[Floats, Floats, Floats]:
+    """Standardise tokens, bring those of each modality to one length, and join the modalities.
+
+    Args:
+        tokens: (N, M, D) float32, zeros where not present.
+        presence: (N, M) float32.
+
+    Returns:
+        (M, D) mean, (M, D) scale, and (N, M * D) vectors, of unit length where anything is
+        present.
+    """
+    count, modalities, width = tokens.shape
+    seen = presence.sum(0)[:, None].clip(1)  # (M, 1)
+    mean = tokens.sum(0) / seen  # (M, D); absent rows are zero
+    centred = (tokens - mean) * presence[..., None]
+    deviation = np.sqrt((centred**2).sum(0) / seen)  # (M, D)
+    # What hardly varies must not be blown up to the weight of what does: it is noise.
+    floor = SMALLEST_DEVIATION * deviation.max(axis=1, keepdims=True) + 1e-12
+    scale = 1.0 / np.maximum(deviation, floor)
+    unit = centred * scale
+    unit /= np.linalg.norm(unit, axis=2, keepdims=True).clip(1e-8)
+    flat = unit.reshape(count, modalities * width)
+    flat /= np.sqrt(presence.sum(1, keepdims=True).clip(1))
+    return mean, scale, flat
+
+
+def centers(vectors: Floats, clusters: int, seed: int, attempts: int) -> Floats:
+    """Centres of length 1 of k-means, (K, D), of vectors (N, D)."""
+    cv2.setRNGSeed(seed)
+    criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_MAX_ITER, ITERATIONS, 1e-4)
+    _, _, found = cv2.kmeans(
+        vectors.astype(np.float32), clusters, None, criteria, attempts, cv2.KMEANS_PP_CENTERS
+    )
+    found /= np.linalg.norm(found, axis=1, keepdims=True).clip(1e-8)
+    return np.asarray(found, np.float32)
