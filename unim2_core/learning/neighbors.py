@@ -8,8 +8,8 @@ from torch import Tensor
 
 from unim2_core.errors import ModelError
 
-BLOCK = 1024
-"""Images whose similarities to all others are in memory at once: 4 KiB for each image."""
+BLOCK_BYTES = 128 * 2**20
+"""Memory for the similarities of some images to all others, however many images there are."""
 
 
 def pooled(features: Tensor, dropout_masks: Tensor | None = None) -> Tensor:
@@ -29,47 +29,42 @@ def pooled(features: Tensor, dropout_masks: Tensor | None = None) -> Tensor:
     return F.normalize(means, dim=1)
 
 
-def nearest(
-    descriptors: Tensor,
-    count: int,
-    groups: Tensor | None = None,
-    spans: Tensor | None = None,
-) -> Tensor:
+def nearest(descriptors: Tensor, count: int, spans: Tensor | None = None) -> Tensor:
     """Find the images most alike by dot product, the most alike first.
 
     Args:
         descriptors: (N, D) float32 of unit length.
         count: how many are wanted of each image.
-        groups: (N,) integers from 0; images of one group, such as crops of one picture, are no
-            neighbours of each other. None: each image is its own first neighbour, as published.
-        spans: (N, 2) int64, rows from and to (exclusive) that are no neighbours of an image
-            either. With it, at least ``count`` rows must remain for each image.
+        spans: (N, 2) int64, from and to (exclusive): the images that are no neighbours of each,
+            such as itself and crops of the same picture. None: each image is its own first
+            neighbour, as published.
 
     Returns:
-        (N, count) int64.
+        (N, count) int64, on the device of the descriptors.
 
     Raises:
         ModelError: some image has fewer than ``count`` others.
     """
-    available = len(descriptors)
-    if groups is not None and available:
-        available -= int(torch.bincount(groups).max())
+    total = len(descriptors)
+    available = total
+    if spans is not None and total:
+        available -= int((spans[:, 1] - spans[:, 0]).max())
     if available < count:
         raise ModelError(
             "there are too few images to be neighbours",
             expected=f"{count} for each image",
-            found=f"{available}",
+            found=f"{max(available, 0)}",
             remedy="give more images or ask for fewer neighbours",
         )
-    found = torch.empty(len(descriptors), count, dtype=torch.int64, device=descriptors.device)
-    for start in range(0, len(descriptors), BLOCK):
-        rows = slice(start, start + BLOCK)
-        similarity = descriptors[rows] @ descriptors.T  # (block, N)
-        if groups is not None:
-            similarity.masked_fill_(groups[rows, None] == groups, -torch.inf)
+    found = torch.empty((total, count), dtype=torch.int64, device=descriptors.device)
+    rows = min(max(1, BLOCK_BYTES // (4 * max(1, total))), total)
+    memory = descriptors.new_empty(rows, total)
+    for start in range(0, total, max(1, rows)):
+        part = descriptors[start : start + rows]
+        similarity = torch.mm(part, descriptors.T, out=memory[: len(part)])  # (rows, N)
         if spans is not None:
-            index = torch.arange(len(descriptors), device=descriptors.device)
-            low, high = spans[rows, :1], spans[rows, 1:]
-            similarity.masked_fill_((index >= low) & (index < high), -torch.inf)
-        found[rows] = similarity.topk(count, dim=1).indices
+            excluded = spans[start : start + rows].tolist()
+            for row, (first, end) in zip(similarity, excluded, strict=True):
+                row[first:end] = -torch.inf
+        found[start : start + rows] = similarity.topk(count, dim=1).indices
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,8 +16,13 @@ from unim2_core.learning.features import FeatureStore, Standardization
 from unim2_core.learning.neighbors import nearest
 from unim2_core.learning.objective import Batch
 
-BLOCK = 256
-"""Pictures whose features are in memory at once while neighbours are looked for."""
+BLOCK = 64
+"""Pictures whose features are in memory at once while they are described."""
+SHORTEST_GAP_S = 0.05
+"""Below it, the distance in time of neighbours is given up."""
+
+_PAIRS, _ORDER = 2, 3
+"""What a seed is for; 0 and 1 are the trainer's."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,15 @@ class NeighborConfig:
     distinct_sources: bool = True
     min_gap_s: float = 2.0
 
+    def __post_init__(self) -> None:
+        known = self.modalities in ("reference", "all")
+        if not known or self.count < 1 or not 0 <= self.min_gap_s < np.inf:
+            raise ModelError(
+                "neighbours cannot be found",
+                expected="one or more, told by the reference or all, no negative distance in time",
+                found=f"{self.count}, {self.modalities!r}, {self.min_gap_s} s",
+            )
+
     @classmethod
     def paper(cls) -> NeighborConfig:
         """The published rule: by the reference, every other picture."""
@@ -44,28 +59,26 @@ class NeighborConfig:
 
 def describe(
     store: FeatureStore, config: NeighborConfig, standardization: Standardization
-) -> NDArray[np.float32]:
+) -> Tensor:
     """Describe each picture by the mean of its tokens, at unit length: (N, D or M * D) float32.
 
     Only places that a modality sees count; one that is missing in a picture is zero there.
     """
     names = store.modalities[:1] if config.modalities == "reference" else store.modalities
-    parts = []
+    found = torch.zeros(len(store), len(names), store.dim)
     for index, name in enumerate(names):
-        means = np.zeros((len(store), store.dim), np.float32)
+        mean, scale = (
+            torch.from_numpy(part[index]) for part in (standardization.mean, standardization.scale)
+        )
         for start in range(0, len(store), BLOCK):
             rows = slice(start, start + BLOCK)
-            seen = store.presence[name][rows][..., None]  # (n, h, w, 1)
-            tokens = store.tokens[name][rows].astype(np.float32)
-            tokens = (tokens - standardization.mean[index]) * standardization.scale[index]
-            means[rows] = (tokens * seen).sum((1, 2)) / seen.sum((1, 2)).clip(1)
-        parts.append(_unit(means))
-    return _unit(np.concatenate(parts, axis=1))
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(length, 1e-12), np.float32)
+            tokens = torch.from_numpy(store.tokens[name][rows].astype(np.float32))
+            seen = torch.from_numpy(store.presence[name][rows].astype(np.float32))
+            count = seen.sum(dim=(1, 2))[:, None]  # (n, 1)
+            total = torch.einsum("nhwd,nhw->nd", tokens, seen)
+            means = (total / count.clamp(min=1) - mean) * scale  # (n, D)
+            found[rows, index] = F.normalize(means, dim=1) * (count > 0)
+    return F.normalize(found.flatten(1), dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,57 +107,76 @@ def find_neighbors(
         ModelError: a picture has no other to be compared with; with the published rule, fewer
             than are asked for.
     """
-    descriptors = torch.from_numpy(describe(store, config, standardization))
+    descriptors = describe(store, config, standardization)
     if not config.distinct_sources:
         return Neighbors(nearest(descriptors, config.count + 1)[:, 1:].numpy(), 0.0)
-    others = len(store) - int(np.unique(store.sources, return_counts=True)[1].max(initial=0))
-    config = replace(config, count=max(1, min(config.count, others)))
+    order = np.lexsort((store.sources, store.stamps_ns, store.sequences))  # by drive, then time
+    spans = _spans(store, order, 0.0)
+    count = max(1, min(config.count, _fewest_others(spans)))
     gap_s = config.min_gap_s if (store.stamps_ns >= 0).any() else 0.0
-    groups = torch.from_numpy(np.unique(store.sources, return_inverse=True)[1].astype(np.int64))
-    while gap_s > 0:
-        spans = _spans(store, gap_s)
-        if (len(store) - (spans[:, 1] - spans[:, 0])).min() >= config.count:
-            found = nearest(descriptors, config.count, groups, torch.from_numpy(spans))
-            return Neighbors(found.numpy(), gap_s)
-        gap_s = gap_s / 2 if gap_s > 0.05 else 0.0
-    return Neighbors(nearest(descriptors, config.count, groups).numpy(), 0.0)
+    while gap_s:
+        apart = _spans(store, order, gap_s)
+        if _fewest_others(apart) >= count:
+            spans = apart
+            break
+        gap_s = gap_s / 2 if gap_s > SHORTEST_GAP_S else 0.0
+    found = nearest(descriptors[torch.from_numpy(order)], count, torch.from_numpy(spans)).numpy()
+    indices = np.empty_like(found)
+    indices[order] = order[found]
+    return Neighbors(indices, gap_s)
 
 
-def _spans(store: FeatureStore, gap_s: float) -> NDArray[np.int64]:
-    """(N, 2) rows from and to (exclusive) that are too close in time to each picture.
+def _fewest_others(spans: NDArray[np.int64]) -> int:
+    """Of all pictures, those that are not too close to one of them, where these are fewest."""
+    return len(spans) - int(np.ptp(spans, axis=1).max(initial=0))
 
-    The rows of a drive follow each other in the order of time.
+
+def _spans(store: FeatureStore, order: NDArray[np.int64], gap_s: float) -> NDArray[np.int64]:
+    """(N, 2), from and to (exclusive) in this order: what is too close to each picture in it.
+
+    That is, of one source with it, or of one drive and closer in time, where all times are known.
     """
-    spans = np.stack([np.arange(len(store)), np.arange(len(store)) + 1], axis=1)
-    for sequence in np.unique(store.sequences):
-        rows = np.flatnonzero(store.sequences == sequence)
-        stamps = store.stamps_ns[rows]
-        if (stamps < 0).any():
-            continue
-        gap_ns = int(gap_s * 1e9)
-        spans[rows, 0] = rows[0] + np.searchsorted(stamps, stamps - gap_ns, side="right")
-        spans[rows, 1] = rows[0] + np.searchsorted(stamps, stamps + gap_ns, side="left")
+    sources, sequences, stamps = (
+        array[order] for array in (store.sources, store.sequences, store.stamps_ns)
+    )
+    spans = _runs(sequences, sources)
+    gap_ns = int(gap_s * 1e9)
+    for first, end in np.unique(_runs(sequences), axis=0) if gap_ns else ():
+        times = stamps[first:end]
+        if times[0] >= 0:  # the smallest
+            spans[first:end, 0] = first + np.searchsorted(times, times - gap_ns, side="right")
+            spans[first:end, 1] = first + np.searchsorted(times, times + gap_ns, side="left")
     return spans
+
+
+def _runs(*keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N, 2), from and to (exclusive): the rows around each whose keys are the same as its own."""
+    changes = np.any([np.diff(key) != 0 for key in keys], axis=0)
+    edges = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(keys[0])]])
+    return np.repeat(np.stack([edges[:-1], edges[1:]], axis=1), np.diff(edges), axis=0)
 
 
 class Batches:
     """The batch of each step; it depends on the seed, the step and the rank alone.
 
-    Anchors pass over all pictures in an order drawn anew for each epoch; a positive is drawn from
-    the neighbours of its anchor.
+    Anchors pass over all pictures in an order drawn anew for each epoch, a batch at the end of
+    one reaching into the next; a positive is drawn from the neighbours of its anchor.
 
     Args:
         store: the features.
         neighbors: (N, k) rows that look alike.
         standardization: of the tokens.
         batch: anchors of one step, over all ranks together; at most as many as there are.
-        samples: S, to gather S x S random places of each picture, the same for all modalities;
-            None: whole maps.
+        samples: S, to gather S x S random places of each picture, the same for all modalities, no
+            place twice where there are as many; None: whole maps.
         labels: whether labels go along, for the linear probe. Only whole maps have them.
         seed: of every draw.
         rank: of this process.
         world: number of processes.
         device: where the tensors are wanted.
+
+    Attributes:
+        size: anchors of this process in a step.
 
     Raises:
         ModelError: there are fewer than two pictures for each process.
@@ -186,7 +218,7 @@ class Batches:
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
-        draw = np.random.default_rng([self._seed, step, self._rank])
+        draw = np.random.default_rng([self._seed, step, self._rank, _PAIRS])
         anchors = self._anchors(step)
         chosen = draw.integers(self._neighbors.shape[1], size=len(anchors))
         positives = self._neighbors[anchors, chosen]
@@ -211,7 +243,9 @@ class Batches:
         first = step * count
         rows = np.arange(first, first + count)
         orders = {
-            int(epoch): np.random.default_rng([self._seed, int(epoch)]).permutation(total)
+            int(epoch): np.random.default_rng([self._seed, int(epoch), 0, _ORDER]).permutation(
+                total
+            )
             for epoch in np.unique(rows // total)
         }
         drawn = np.array([orders[int(row // total)][row % total] for row in rows], np.int64)
@@ -221,10 +255,7 @@ class Batches:
         self, rows: NDArray[np.int64], draw: np.random.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(B, D, h, w) float32 features and (B, h, w) float32 presence of each modality."""
-        cells = None
-        if self._samples is not None:
-            height, width = self._store.grid
-            cells = draw.integers(height * width, size=(len(rows), self._samples**2))
+        cells = None if self._samples is None else self._cells(len(rows), self._samples**2, draw)
         maps, presence = {}, {}
         for index, name in enumerate(self._store.modalities):
             tokens = self._gathered(self._store.tokens[name], rows, cells)  # (B, h, w, D)
@@ -236,6 +267,13 @@ class Batches:
                 features = features * presence[name][..., None]
             maps[name] = features.permute(0, 3, 1, 2)  # (B, D, h, w), channels last in memory
         return maps, presence
+
+    def _cells(self, pictures: int, count: int, draw: np.random.Generator) -> NDArray[np.int64]:
+        """Random places of each picture, (B, S * S)."""
+        places = int(np.prod(self._store.grid))
+        if count > places:
+            return draw.integers(places, size=(pictures, count))
+        return np.argsort(draw.random((pictures, places)), axis=1)[:, :count]
 
     def _gathered(
         self, array: NDArray[np.generic], rows: NDArray[np.int64], cells: NDArray[np.int64] | None
