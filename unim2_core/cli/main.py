@@ -19,6 +19,7 @@ COMMANDS = {
     "info": "unim2_core.cli.info",
     "rig": "unim2_core.cli.rig",
     "train": "unim2_core.cli.train",
+    "evaluate": "unim2_core.cli.evaluate",
     "segment": "unim2_core.cli.segment",
     "parity": "unim2_core.cli.parity",
 }

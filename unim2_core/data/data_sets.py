@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from unim2_core.data.crops import CropKind, Framing
+from unim2_core.data.folder_file import FolderFile
 from unim2_core.data.folders import FolderImages
 from unim2_core.data.image_pictures import ImagePictures
-from unim2_core.data.image_sets import ImageSet, Split
+from unim2_core.data.image_sets import ImageSet, ListedImages, Split
 from unim2_core.data.mcubes import McubesImages
 from unim2_core.data.mfnet import MfnetImages
 from unim2_core.data.nyu import NYU4, NYU13, NyuImages
@@ -23,6 +25,12 @@ PUBLISHED_MODALITIES = {
 }
 """Data set -> the modalities of the published table; ``mcubes`` also has ``nir`` and ``dolp``."""
 
+_LISTED: Mapping[str, type[ListedImages]] = {
+    "nyu": NyuImages,
+    "nyu4": NyuImages,
+    "mfnet": MfnetImages,
+    "mcubes": McubesImages,
+}
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -74,16 +82,35 @@ def open_data_set(
     return ImagePictures(_published(data, root, split, modalities, preset), crops, framing, size)
 
 
-def _published(
-    data: str, root: Path | None, split: Split, modalities: tuple[str, ...] | None, preset: Preset
-) -> ImageSet:
-    if data not in PUBLISHED_MODALITIES:
+def modalities_in(data: str) -> tuple[str, ...]:
+    """Every modality that a data set can give, by the names that the data set has for them.
+
+    Args:
+        data: see ``open_data_set``.
+
+    Raises:
+        DataError: the data set is not known, or its file is not valid.
+    """
+    if data.endswith(_SUFFIXES):
+        return tuple(FolderFile.load(Path(data)).modalities)
+    return tuple(_listed(data).available)
+
+
+def _listed(data: str) -> type[ListedImages]:
+    if data not in _LISTED:
         raise DataError(
             f"there is no data set {data}",
-            expected=f"{', '.join(PUBLISHED_MODALITIES)}, or a .yaml file",
+            expected=f"{', '.join(_LISTED)}, or a .yaml file",
             found=data,
             remedy="describe a folder of images in a YAML file",
         )
+    return _LISTED[data]
+
+
+def _published(
+    data: str, root: Path | None, split: Split, modalities: tuple[str, ...] | None, preset: Preset
+) -> ImageSet:
+    kind = _listed(data)
     if root is None:
         raise DataError(
             f"it is not known where {data} is",
@@ -92,8 +119,6 @@ def _published(
             remedy="give it with --root",
         )
     modalities = modalities or PUBLISHED_MODALITIES[data]
-    if data == "mfnet":
-        return MfnetImages(root, split, modalities, preset)
-    if data == "mcubes":
-        return McubesImages(root, split, modalities, preset)
-    return NyuImages(root, split, modalities, preset, NYU4 if data == "nyu4" else NYU13)
+    if kind is NyuImages:
+        return NyuImages(root, split, modalities, preset, NYU4 if data == "nyu4" else NYU13)
+    return kind(root, split, modalities, preset)

@@ -26,6 +26,21 @@ def installed() -> bool:
     return importlib.util.find_spec(LIBRARY) is not None
 
 
+def check_installed() -> None:
+    """Check that the library is there.
+
+    Raises:
+        ModelError: it is not.
+    """
+    if not installed():
+        raise ModelError(
+            "no dense CRF here",
+            expected=f"that {LIBRARY} can be imported",
+            found="it is not installed",
+            remedy=f"evaluate without it, or build {LIBRARY} from its sources with Cython below 3",
+        )
+
+
 def marginals(image: NDArray[np.uint8], probabilities: Floats) -> Floats:
     """Smooth the probabilities of one image along its edges.
 
@@ -39,13 +54,7 @@ def marginals(image: NDArray[np.uint8], probabilities: Floats) -> Floats:
     Raises:
         ModelError: the library is not installed.
     """
-    if not installed():
-        raise ModelError(
-            "no dense CRF here",
-            expected=f"that {LIBRARY} can be imported",
-            found="it is not installed",
-            remedy=f"evaluate without it, or build {LIBRARY} from its sources with Cython below 3",
-        )
+    check_installed()
     densecrf = importlib.import_module(f"{LIBRARY}.densecrf")
     unary = importlib.import_module(f"{LIBRARY}.utils").unary_from_softmax
     classes, height, width = probabilities.shape

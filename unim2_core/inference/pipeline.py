@@ -118,14 +118,7 @@ class Pipeline:
         self._tokens: dict[str, tuple[int, Tokens]] = {}
 
     def _needed(self, rig: Rig) -> Rig:
-        reference = self.bundle.manifest.reference
-        if rig.reference != reference:
-            raise ModelError(
-                f"the model {self.bundle.path} does not fit this rig",
-                expected=f"the reference sensor {reference}",
-                found=f"{rig.reference} as reference, sensors {', '.join(rig.sensors)}",
-                remedy=f"add the sensor {reference} to the rig, or train on this rig",
-            )
+        check_reference(self.bundle, rig)
         return with_depth(rig, {entry.sensor for entry in self._modalities})
 
     @property
@@ -224,3 +217,19 @@ class Pipeline:
                 _, there = registered(own, mask, maps.get(entry.sensor), out=tokens[index])
                 presence[index] = there
         return tokens, presence
+
+
+def check_reference(bundle: Bundle, rig: Rig) -> None:
+    """Check that a model segments the images of a rig's reference.
+
+    Raises:
+        ModelError: it does not.
+    """
+    reference = bundle.manifest.reference
+    if rig.reference != reference:
+        raise ModelError(
+            f"the model {bundle.path} does not fit this rig",
+            expected=f"the reference sensor {reference}",
+            found=f"{rig.reference} as reference, sensors {', '.join(rig.sensors)}",
+            remedy=f"add the sensor {reference} to the rig, or train on this rig",
+        )

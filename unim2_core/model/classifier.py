@@ -8,13 +8,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from unim2_core.model.segmenter import Segmenter
+from unim2_core.errors import ModelError
+from unim2_core.model.bundle import TRAINING, Bundle
+from unim2_core.model.segmenter import Segmenter, SegmenterConfig
 from unim2_core.model.segmenter_head import head_weights
 
 SURE_PERCENTILE = 90
 """The margin that this share of the places stays under is shown as full confidence."""
+PREFIX = "segmenter."
+"""Of the network's weights among all that was trained."""
 
 
 class Classifier(nn.Module):
@@ -39,6 +45,41 @@ class Classifier(nn.Module):
         self.register_buffer("prototypes", F.normalize(prototypes.detach().float(), dim=1))
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
+
+    @classmethod
+    def load(cls, bundle: Bundle) -> Classifier:
+        """The one of a bundle, from what was stored to go on learning from.
+
+        Raises:
+            ModelError: no network was trained, or it is not one that this version knows.
+        """
+        network = bundle.manifest.network
+        if network is None:
+            raise ModelError(
+                f"{bundle.path} holds no network",
+                expected="a model whose network was trained",
+                found=bundle.manifest.method,
+                remedy="train one with --method unim2",
+            )
+        try:
+            form = {**network, "modalities": tuple(network["modalities"])}
+            segmenter = Segmenter(SegmenterConfig(**form))
+            state = load_file(bundle.path / TRAINING)
+            own = {
+                name.removeprefix(PREFIX): part
+                for name, part in state.items()
+                if name.startswith(PREFIX)
+            }
+            segmenter.load_state_dict(own)
+            weights = {name: torch.from_numpy(part) for name, part in bundle.weights().items()}
+            return cls(segmenter, *(weights[name] for name in ("prototypes", "mean", "scale")))
+        except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+            raise ModelError(
+                f"cannot read the network of {bundle.path}",
+                expected=f"{TRAINING} with the weights of the network that the manifest describes",
+                found=str(error).splitlines()[0],
+                remedy="train the model again, or install the version that wrote it",
+            ) from error
 
     @property
     def modalities(self) -> tuple[str, ...]:
