@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from unim2_core.cli.console import console, errors, progress, warn
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
@@ -26,9 +28,6 @@ from unim2_core.learning.training_free import cluster_store
 from unim2_core.model.bundle import Bundle, check_place
 from unim2_core.model.frozen import BASELINE, FrozenBackbone
 from unim2_core.sensing.rig import Rig
-
-LARGE_BYTES = 2**30
-
 
 @dataclass(frozen=True)
 class Places:
@@ -52,8 +51,7 @@ class Places:
 def features_of(source: PictureSource, backbone: FrozenBackbone, cache: Path) -> FeatureStore:
     """Frozen features of all pictures; says how large they get before it begins."""
     size = feature_bytes(source, backbone)
-    if size > LARGE_BYTES:
-        console.print(f"features: at most {size / 2**30:.1f} GiB in {cache}")
+    console.print(escape(f"frozen features: at most {size / 1e6:.0f} MB in {cache}"))
     with progress("frozen features", source.limit) as advance:
         return open_features(source, backbone, cache, progress=advance, warn=warn)
 

@@ -202,7 +202,7 @@ class Batches:
                 "a batch needs two pictures or more: each is compared with others",
                 expected=f"at least {2 * world} pictures, and as large a batch",
                 found=f"{len(store)} pictures, a batch of {batch}",
-                remedy="give more frames or a larger --batch",
+                remedy="give more pictures, with --frames or another --bag",
             )
         self._store = store
         self._neighbors = neighbors
