@@ -188,9 +188,117 @@ def test_salience_reaches_the_points() -> None:
     assert not draws.correspondence["rgb"].anchor.equal(draws.correspondence["depth"].anchor)
 
 
+def test_the_network_does_without_what_the_loss_still_compares_with() -> None:
+    network = replace(NETWORK, stand_in=True)
+    model = objective(network, replace(CONFIG, modality_dropout=0.5))
+    torch.nn.init.normal_(model.segmenter.fusion.stand_in)
+    there = {n: (torch.rand(4, 4, 4) < 0.8).float() for n in NETWORK.modalities}
+    given = batch(labels=False)._replace(presence=(there, there))
+    draws = seeded(model, given)._replace(
+        shown={"depth": torch.tensor([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 1.0, 1.0]])}
+    )
+    _, log = model(given, draws)
+    seen = [
+        {"rgb": there["rgb"], "depth": there["depth"] * part[:, None, None]}
+        for part in draws.shown["depth"]
+    ]
+    codes = [
+        model.segmenter(maps, masks, shown).code
+        for maps, masks, shown in zip(given[:2], draws.dropout, seen, strict=True)
+    ]
+    for name, loss in LOSSES.items():
+        supervised = [model.segmenter.supervised_codes(code)[name] for code in codes]
+        terms = correspondence_terms(
+            (given.anchors[name], given.positives[name]),
+            (supervised[0], supervised[1]),
+            draws.correspondence[name],
+            loss.shifts,
+            CONFIG.correspondence,
+            presence=(there[name], there[name]),
+        )
+        for kind, term in zip(("own", "knn", "random"), terms, strict=True):
+            torch.testing.assert_close(log[f"loss/{kind}/{name}"], term.detach())
+
+    changed = {**given.anchors, "depth": given.anchors["depth"].clone()}
+    changed["depth"][1] += 1.0  # not shown to the network
+    code = model.segmenter(changed, draws.dropout[0], seen[0]).code
+    torch.testing.assert_close(code, codes[0])
+    other = model(given._replace(anchors=changed), draws)[1]
+    assert other["loss/own/depth"] != log["loss/own/depth"]
+    assert other["loss/own/rgb"] == pytest.approx(float(log["loss/own/rgb"]), rel=1e-5)
+
+
+def test_every_modality_but_the_reference_is_dropped_now_and_then() -> None:
+    model = objective(config=replace(CONFIG, modality_dropout=0.3))
+    given = batch(size=200)
+    shown = seeded(model, given).shown
+    assert set(shown) == {"depth"}
+    assert shown["depth"].shape == (2, 200)
+    assert set(shown["depth"].unique().tolist()) == {0.0, 1.0}
+    assert abs(shown["depth"].mean() - 0.7) < 0.06
+    assert not shown["depth"][0].equal(shown["depth"][1])
+    assert seeded(objective(), given).shown is None
+
+
+def test_sources_reach_the_negatives() -> None:
+    form = replace(CONFIG.correspondence, distinct_sources=True, negatives=9)
+    model = objective(config=replace(CONFIG, correspondence=form))
+    sources = torch.tensor([5, 5, 7, 7])
+    for drawn in seeded(model, batch()._replace(sources=sources)).correspondence.values():
+        assert (sources[drawn.sources] != sources).all()
+
+
+def test_a_modality_that_is_nowhere_costs_nothing_and_spoils_nothing() -> None:
+    model = objective(replace(NETWORK, stand_in=True))
+    given = batch()
+    there = {"rgb": torch.ones(4, 4, 4), "depth": torch.zeros(4, 4, 4)}
+    nothing = {"rgb": given.anchors["rgb"], "depth": torch.zeros_like(given.anchors["depth"])}
+    given = given._replace(anchors=nothing, positives=nothing, presence=(there, there))
+    total, log = model(given, seeded(model, given))
+    total.backward()
+    assert all(log[f"loss/{kind}/depth"] == 0 for kind in ("own", "knn", "random"))
+    assert all(log[f"loss/{kind}/rgb"] != 0 for kind in ("own", "knn", "random"))
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    assert gradients["segmenter.fusion.stand_in"][1].abs().max() > 0
+    assert gradients["segmenter.fusion.networks.depth.conv1.weight"].abs().max() == 0
+
+
+def test_naive_fusion_compares_all_modalities_side_by_side() -> None:
+    network = replace(NETWORK, harmonizer="none", networks=False)
+    model = objective(network, replace(CONFIG, joint=True))
+    there = {"rgb": torch.ones(4, 4, 4), "depth": (torch.rand(4, 4, 4) < 0.5).float()}
+    given = batch(labels=False)._replace(presence=(there, there))
+    draws = seeded(model, given)
+    _, log = model(given, draws)
+    joined = []
+    for maps in given[:2]:
+        units = [maps[n] / maps[n].norm(dim=1, keepdim=True) * there[n][:, None] for n in there]
+        joined.append(torch.cat(units, dim=1))
+    codes = [
+        model.segmenter(maps, masks, there).code
+        for maps, masks in zip(given[:2], draws.dropout, strict=True)
+    ]
+    terms = correspondence_terms(
+        (joined[0], joined[1]),
+        (codes[0], codes[1]),
+        draws.correspondence["rgb"],
+        LOSSES["rgb"].shifts,
+        CONFIG.correspondence,
+    )
+    for kind, term in zip(("own", "knn", "random"), terms, strict=True):
+        torch.testing.assert_close(log[f"loss/{kind}/rgb"], term.detach())
+    assert "loss/own/depth" not in log
+
+
 def test_what_cannot_be_formed_is_refused() -> None:
     with pytest.raises(ModelError, match="every modality"):
         Objective(NETWORK, ObjectiveConfig({"rgb": LOSSES["rgb"]}), classes=6)
-    for options in ({"reconstruction": -1.0}, {"extra_clusters": -1}, {"alpha": -2.0}):
+    for options in (
+        {"reconstruction": -1.0},
+        {"extra_clusters": -1},
+        {"alpha": -2.0},
+        {"modality_dropout": 1.0},
+    ):
         with pytest.raises(ModelError, match="objective"):
             replace(CONFIG, **options)
