@@ -29,6 +29,7 @@ from unim2_core.model.bundle import Bundle, check_place
 from unim2_core.model.frozen import BASELINE, FrozenBackbone
 from unim2_core.sensing.rig import Rig
 
+
 @dataclass(frozen=True)
 class Places:
     """Where a training keeps what.
