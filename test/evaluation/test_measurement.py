@@ -14,6 +14,7 @@ from unim2_core.data.pictures import Picture
 from unim2_core.errors import DataError
 from unim2_core.evaluation.measurement import measure
 from unim2_core.evaluation.report import LABELS, NO_CLASS, confusion_shares, figures
+from unim2_core.evaluation.runner import Tally
 from unim2_core.model.bundle import BackboneEntry, Label, Manifest, ModalityEntry
 
 COUNT = 10
@@ -119,6 +120,7 @@ def test_the_report_adds_up() -> None:
     pixels = np.array(report["confusion"]["pixels"])
     assert pixels.sum() == report["labelled_pixels"] == sum(c["pixels"] for c in report["classes"])
     assert report["accuracy"] == pytest.approx(np.trace(pixels[:2, :2]) / pixels.sum(), abs=1e-6)
+    assert report["pixels_without_class"] == pixels[2].sum()
     for entry in report["classes"]:
         assert report["clusters"][entry["cluster"]] == entry["name"]
     shares = confusion_shares(tally.scores, 2)
@@ -164,3 +166,14 @@ def test_published_answers_are_the_published_form(monkeypatch: pytest.MonkeyPatc
     blind = Picture("p", {"thermal": one.images["rgb"]}, labels=one.labels)
     with pytest.raises(DataError, match="edges"):
         with_crf(tokens.numpy(), presence.numpy(), blind)
+
+
+def test_clusters_that_are_left_over_are_named_in_the_figures() -> None:
+    tally = Tally(clusters=3, classes=2)
+    tally.add(np.array([[[0, 0, 1, 2]]]), np.array([[[0, 0, 1, 1]]], np.uint8))
+    report = figures(tally, CLASSES.names, ["x", "y", "z"])
+    assert report["pixels_without_class"] == 1
+    assert report["clusters"]["x"] == "a"
+    assert list(report["clusters"].values()).count(None) == 1
+    assert report["mean_iou"] == pytest.approx((1 + 0.5 + 0) / 3, abs=1e-6)
+    assert confusion_shares(tally.scores, 2).tolist() == [[1, 0, 0], [0, 0.5, 0.5]]

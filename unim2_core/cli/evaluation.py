@@ -156,6 +156,9 @@ def print_report(report: Mapping[str, Any]) -> None:
         share = f"{100 * entry['pixels'] / pixels:.1f} %"
         cluster = escape(entry["cluster"] or "-")
         table.add_row(escape(entry["name"]), _percent(entry["iou"]), share, cluster)
+    if figures["pixels_without_class"]:
+        left = ", ".join(name for name, label in figures["clusters"].items() if label is None)
+        table.add_row(NO_CLASS, _percent(0.0), "-", escape(left))
     console.print(table)
     table = Table("modalities", "mIoU", "accuracy", "labels answered")
     for subset, row in (report["each_missing"] or {CHOSEN: figures}).items():

@@ -36,6 +36,9 @@ def figures(found: Tally, classes: Sequence[str], clusters: Sequence[str]) -> di
         "accuracy": _number(scores.accuracy),
         "coverage": _number(found.coverage),
         "labelled_pixels": found.labelled,
+        # Of clusters that no class was left for: where there are any, they are one more class in
+        # the mean, with an IoU of zero.
+        "pixels_without_class": int(scores.confusion[len(classes) :].sum()),
         "classes": [
             {
                 "name": name,
