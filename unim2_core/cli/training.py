@@ -10,24 +10,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from rich.markup import escape
 
 from unim2_core.cli.console import console, errors, progress, warn
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.views import Mirrored
+from unim2_core.evaluation.runner import Integers, Maps, tally
 from unim2_core.inference.bundling import Trained, write_bundle
 from unim2_core.learning.feature_cache import feature_bytes, open_features
 from unim2_core.learning.features import FeatureStore
 from unim2_core.learning.learner import Learner
 from unim2_core.learning.methods import Method, Recipe, recipe
+from unim2_core.learning.objective import Objective
 from unim2_core.learning.observers import Observer, Progress, Status
-from unim2_core.learning.selection import looked_at
-from unim2_core.learning.trainer import Process
+from unim2_core.learning.selection import loaded, looked_at
+from unim2_core.learning.trainer import Pictures, Process, Validate
 from unim2_core.learning.training_free import cluster_store
 from unim2_core.model.bundle import Bundle, check_place
 from unim2_core.model.frozen import BASELINE, FrozenBackbone
 from unim2_core.sensing.rig import Rig
+from unim2_core.showing.overlay import colorize
+from unim2_core.showing.palette import color_table, distinct_colors
+
+PICTURES = 4
+"""Class maps that a training shows."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,8 @@ def train_model(
             learned = learner.learn(
                 places.run,
                 observers=(bar, *observers),
+                validate=_validation(learner, store),
+                pictures=_shown(learner),
                 mirrored=mirrored,
                 facts=facts,
             )
@@ -160,6 +172,45 @@ def train_on_drives(
     )
     assert bundle is not None
     return bundle
+
+
+def _validation(learner: Learner, store: FeatureStore) -> Validate | None:
+    """Measure what would be served against labels, where there are any: only to be logged."""
+    if store.labels is None:
+        return None
+    measured = store.take(looked_at(len(store))).only(learner.store.modalities)
+
+    def validate(objective: Objective) -> dict[str, float]:
+        model = learner.classifier(objective)
+
+        def predict(tokens: Maps, presence: Maps) -> Integers:
+            scores = model.scores(
+                {name: torch.from_numpy(part) for name, part in tokens.items()},
+                {name: torch.from_numpy(part) for name, part in presence.items()},
+            )
+            return np.asarray(scores.argmax(dim=1).numpy())
+
+        scores = tally(predict, measured, learner.recipe.clusters)
+        return {"val/miou": scores.mean_iou, "val/accuracy": scores.accuracy}
+
+    return validate
+
+
+def _shown(learner: Learner) -> Pictures:
+    """Class maps of a few pictures, one pixel a token."""
+    rows = looked_at(len(learner.store))[:: max(1, len(looked_at(len(learner.store))) // PICTURES)]
+    colors = color_table(dict(enumerate(distinct_colors(learner.recipe.clusters))))
+
+    def pictures(objective: Objective) -> dict[str, NDArray[np.uint8]]:
+        model = learner.classifier(objective)
+        found = {}
+        for row in rows[:PICTURES]:
+            tokens, presence = loaded(learner.store, row[None], model.modalities)
+            classes = model.scores(tokens, presence).argmax(dim=1)[0].numpy().astype(np.uint8)
+            found[f"classes/{int(row)}"] = colorize(classes, colors)
+        return found
+
+    return pictures
 
 
 class Bar(Observer):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from unim2_core.learning.selection import (
 from unim2_core.learning.shifts import measured_shifts, with_shifts
 from unim2_core.learning.trainer import (
     Candidate,
+    Pictures,
     Process,
     Trained,
     Validate,
@@ -128,7 +130,7 @@ class Learner:
             torch.from_numpy(part)
             for part in (self.standardization.mean, self.standardization.scale)
         )
-        objective = objective.cpu()
+        objective = deepcopy(objective).cpu()  # it may be in training, on another device
         probe = objective.cluster_probe.centers.detach()
         made = Classifier(objective.segmenter, probe, mean, scale)
         if self.recipe.prototypes == "refitted":
@@ -172,6 +174,7 @@ class Learner:
         *,
         observers: Sequence[Observer] = (),
         validate: Validate | None = None,
+        pictures: Pictures | None = None,
         mirrored: FeatureStore | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> Learned:
@@ -181,6 +184,7 @@ class Learner:
             run: the run directory.
             observers: told how it goes.
             validate: see ``train``; its figures are only ever logged.
+            pictures: see ``train``.
             mirrored: features of the pictures ``looked_at``, left and right swapped.
             facts: what else decides the weights.
 
@@ -188,7 +192,7 @@ class Learner:
             ModelError: the loss is not finite, or the run directory holds another training.
         """
         objective = self.objective()
-        trained = self.train(objective, run, observers, validate, facts)
+        trained = self.train(objective, run, observers, validate, pictures, facts)
         found = self.measured(trained, objective, mirrored)
         best = chosen(found) if self.recipe.choice == "label_free" else len(found) - 1
         load_candidate(objective, trained.candidates[best].path)
@@ -207,6 +211,7 @@ class Learner:
         run: Path,
         observers: Sequence[Observer] = (),
         validate: Validate | None = None,
+        pictures: Pictures | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> Trained:
         """Train only; under ``torchrun`` that is all that processes other than rank 0 do."""
@@ -218,6 +223,7 @@ class Learner:
             run,
             observers=observers,
             validate=validate,
+            pictures=pictures,
             facts={**own, "neighbors": asdict(self.recipe.neighbors), **(facts or {})},
         )
 

@@ -29,6 +29,8 @@ TERMS = TermWeights(own=0.3, knn=0.3, random=0.6)
 SHARES = PulledShares(own=0.2, knn=0.1, random=0.05)
 MODALITY_DROPOUT = 0.2
 MOST_CLUSTERS = 254
+SHOWN = 5
+"""How often a training shows histograms, pictures and, where there are labels, figures."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ def _robot(
         seed=seed,
         checkpoint_every=100,
         candidates=min(20, count),
+        validate_every=max(1, count // SHOWN),
+        pictures_every=max(1, count // SHOWN),
     )
     return Recipe(
         method=method,
@@ -209,7 +213,13 @@ def _paper(
             joint=joint,
         ),
         trainer=TrainerConfig(
-            steps=count, rate=like.rate, seed=seed, candidates=min(20, count), checkpoint_every=200
+            steps=count,
+            rate=like.rate,
+            seed=seed,
+            candidates=min(20, count),
+            checkpoint_every=200,
+            validate_every=max(1, count // SHOWN),
+            pictures_every=max(1, count // SHOWN),
         ),
         batch=like.batch,
         samples=None,
