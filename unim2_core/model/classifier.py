@@ -142,7 +142,7 @@ class Classifier(nn.Module):
             **head_weights(self.segmenter),
         }
         return {
-            name: np.ascontiguousarray(tensor.cpu().numpy(), np.float32)
+            name: tensor.contiguous().cpu().numpy().astype(np.float32)
             for name, tensor in own.items()
         }
 
