@@ -104,14 +104,14 @@ class Learner:
             torch.manual_seed(recipe.trainer.seed)
             objective = Objective(recipe.network, recipe.objective, recipe.clusters)
             if recipe.shares is not None:
-                batches = self.batches()
+                batches = self.batches(Process())  # the same in every process
                 shifts = measured_shifts(objective, batches, recipe.shares, recipe.trainer.seed)
                 objective.config = with_shifts(recipe.objective, shifts)
         return objective
 
-    def batches(self) -> Batches:
-        """The batch of each step, this process's part of it."""
-        process = Process.current()
+    def batches(self, process: Process | None = None) -> Batches:
+        """The batch of each step: the part of a process, of this one unless another is given."""
+        process = process or Process.current()
         return Batches(
             self.store,
             self.neighbors.indices,
