@@ -20,6 +20,7 @@ COMMANDS = {
     "rig": "unim2_core.cli.rig",
     "train": "unim2_core.cli.train",
     "evaluate": "unim2_core.cli.evaluate",
+    "import": "unim2_core.cli.import_checkpoint",
     "segment": "unim2_core.cli.segment",
     "parity": "unim2_core.cli.parity",
 }

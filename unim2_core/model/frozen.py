@@ -38,19 +38,35 @@ class FrozenBackbone:
         Raises:
             ModelError: the weights are missing or of another architecture.
         """
-        self.network: TextureFeatures | DinoV3
+        network: TextureFeatures | DinoV3
         if name == BASELINE:
-            self.network, self.name = TextureFeatures(), BASELINE
+            network = TextureFeatures()
         else:
-            self.network = build_backbone(name, download=download)
-            self.name = self.network.config.name
-        self.baseline = name == BASELINE
-        digest = hashlib.sha256(self.name.encode())
-        for key, tensor in self.network.state_dict().items():
+            network = build_backbone(name, download=download)
+            name = network.config.name
+        self._hold(network, name, device)
+
+    @classmethod
+    def of(cls, network: DinoV3, name: str, *, device: str = "cpu") -> FrozenBackbone:
+        """The one that a network is, such as that of a checkpoint.
+
+        Args:
+            network: its weights are there.
+            name: of the architecture.
+            device: where it runs.
+        """
+        made = cls.__new__(cls)
+        made._hold(network, name, device)
+        return made
+
+    def _hold(self, network: TextureFeatures | DinoV3, name: str, device: str) -> None:
+        self.network, self.name, self.baseline = network, name, name == BASELINE
+        digest = hashlib.sha256(name.encode())
+        for key, tensor in network.state_dict().items():
             digest.update(key.encode())
-            digest.update(np.ascontiguousarray(tensor.numpy()).data)
+            digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
         self.digest = digest.hexdigest()
-        self.network.eval().requires_grad_(False).to(device)
+        network.eval().requires_grad_(False).to(device)
         self._device = device
 
     @property

@@ -115,6 +115,7 @@ def model_of(
             "the checkpoint is of another number of modalities",
             expected=f"new names for {', '.join(old)}",
             found=", ".join(new),
+            remedy="name as many, in the order of the checkpoint",
         )
     feature_dim, code_dim = _shape(tensors, "net.cluster1.0.weight")[1::-1]
     harmonized = "net.modal_projection_head.0.weight" in tensors
@@ -203,7 +204,7 @@ def _fusion(tensors: Mapping[str, Tensor], given: FusionKind | None) -> FusionKi
             "the checkpoint does not show how it fuses modalities",
             expected="fusion layers, or to be told which of sum, mean and max it is",
             found="no fusion layers",
-            remedy="say which fusion it was trained with",
+            remedy="say which fusion it was trained with: --fusion sum, mean or max",
         )
     return given
 
