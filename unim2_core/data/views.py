@@ -17,13 +17,16 @@ _SINE_CHANNELS = {"robot": (0,), "paper": (0, 2)}
 """Of an encoded angle of polarization: a mirror turns the sign of sin 2a."""
 
 
-class Mirrored:
-    """Some pictures of a source with left and right swapped; a ``PictureSource``.
+class _View:
+    """Some pictures of a source, seen in another way; a ``PictureSource``.
 
     Args:
         source: the pictures.
         rows: which of them, counted from 0 in the order of the source.
     """
+
+    _rules: str
+    """What is done to a picture, for the fingerprint."""
 
     def __init__(self, source: PictureSource, rows: Collection[int]) -> None:
         self._source = source
@@ -61,7 +64,7 @@ class Mirrored:
 
     def fingerprint(self) -> str:
         """Hex digest of everything that decides the pictures."""
-        rules = f"mirrored {sorted(self._rows)} of {self._source.fingerprint()}"
+        rules = f"{self._rules} {sorted(self._rows)} of {self._source.fingerprint()}"
         return hashlib.sha256(rules.encode()).hexdigest()
 
     def __iter__(self) -> Iterator[Picture]:
@@ -69,11 +72,20 @@ class Mirrored:
         last = max(self._rows, default=-1)
         for row, picture in enumerate(self._source):
             if row in self._rows:
-                yield self._mirrored(picture)
+                yield self._seen(picture)
             if row == last:
                 return
 
-    def _mirrored(self, picture: Picture) -> Picture:
+    def _seen(self, picture: Picture) -> Picture:
+        raise NotImplementedError
+
+
+class Mirrored(_View):
+    """Some pictures of a source with left and right swapped; arguments as of ``_View``."""
+
+    _rules = "mirrored"
+
+    def _seen(self, picture: Picture) -> Picture:
         return replace(
             picture,
             name=f"{picture.name} mirrored",
@@ -102,3 +114,70 @@ def mirrored_map(grid_map: GridMap) -> GridMap:
         valid, grid_map.source[1] - 1 - coordinates[..., 0], coordinates[..., 0]
     )
     return GridMap(coordinates, valid, grid_map.source)
+
+
+class Cropped(_View):
+    """The middle of some pictures of a source, without labels; a ``PictureSource``.
+
+    Cut along the cells of the token grid, so that a token of the crop has its counterpart among
+    those of the whole picture: the two differ in what the backbone saw around the place.
+
+    Args:
+        source: the pictures.
+        rows: which of them, counted from 0 in the order of the source.
+        patch_size: pixels of a token's side.
+    """
+
+    def __init__(self, source: PictureSource, rows: Collection[int], patch_size: int) -> None:
+        super().__init__(source, rows)
+        height, width = source.size
+        self._patch = patch_size
+        self._cells = middle((height // patch_size, width // patch_size))
+        self._rules = f"middle {self._cells}, patches of {patch_size},"
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the crops."""
+        height, width = (cells.stop - cells.start for cells in self._cells)
+        return height * self._patch, width * self._patch
+
+    @property
+    def label_size(self) -> None:
+        """None: labels are left out."""
+
+    @property
+    def classes(self) -> None:
+        """None: labels are left out."""
+
+    def _seen(self, picture: Picture) -> Picture:
+        pixels = tuple(
+            slice(cells.start * self._patch, cells.stop * self._patch) for cells in self._cells
+        )
+        return replace(
+            picture,
+            name=f"{picture.name} cropped",
+            images={n: np.ascontiguousarray(i[pixels]) for n, i in picture.images.items()},
+            valid={n: np.ascontiguousarray(v[pixels]) for n, v in picture.valid.items()},
+            maps={n: cropped_map(grid_map, self._cells) for n, grid_map in picture.maps.items()},
+            labels=None,
+        )
+
+
+def middle(grid: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the middle of a grid, half as high and as wide, at least one cell."""
+    halves = [max(1, count // 2) for count in grid]
+    rows, columns = (
+        slice((count - half) // 2, (count - half) // 2 + half)
+        for count, half in zip(grid, halves, strict=True)
+    )
+    return rows, columns
+
+
+def cropped_map(grid_map: GridMap, cells: tuple[slice, slice]) -> GridMap:
+    """The map between two cameras whose images are both cut to these cells."""
+    rows, columns = cells
+    shift = np.array([columns.start, rows.start], np.float32)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    return GridMap.within(
+        grid_map.coordinates[cells] - shift, grid_map.valid[cells], (height, width)
+    )
