@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import console, warn, write_json
-from unim2_core.cli.options import JsonFile, RigFile, Topics, rig_from, size_from
-from unim2_core.data.drive_pictures import DrivePictures, encodings_of
-from unim2_core.data.pictures import PictureSource
+from unim2_core.cli.learning_data import (
+    MULTIPLE,
+    Asked,
+    clusters_from,
+    open_learning_data,
+    suggested_clusters,
+)
+from unim2_core.cli.options import JsonFile, RigFile, Topics
 from unim2_core.errors import ModelError
 from unim2_core.model.bundle import SUFFIX, Bundle, check_place
 
-MULTIPLE = 16
+__all__ = ["MAX_SEED", "MULTIPLE", "command", "default_cache", "torch_is_here"]
+
 MAX_SEED = 2**31 - 1
 """What OpenCV's generator takes."""
-BASELINE = "texture"
-CLUSTERS = 12
 
 
 def default_cache() -> Path:
@@ -57,7 +62,8 @@ def command(
         typer.Option(help="Comma-separated, the reference first; default: rgb,thermal for bags."),
     ] = None,
     clusters: Annotated[
-        int | None, typer.Option(help="Number of classes; default: 12, or as published.")
+        str | None,
+        typer.Option(help="Number of classes, or auto: suggested; default: 12, or as published."),
     ] = None,
     backbone: Annotated[
         str | None,
@@ -76,6 +82,10 @@ def command(
     ] = None,
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to encode at.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="Frame sets of each drive to use.")] = 100,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Settings to train with, from unim2 search.", dir_okay=False),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Equal seeds give equal models.")
     ] = 0,
@@ -102,82 +112,68 @@ def command(
     """
     if not out.name.endswith(SUFFIX):
         raise typer.BadParameter(f"expected a name ending in {SUFFIX}, found {out.name}")
-    if bool(bag) == bool(data):
-        raise typer.BadParameter("expected either --bag or --data, to learn from")
+    count = clusters_from(clusters)
+    asked = Asked(
+        bag=bag,
+        data=data,
+        root=root,
+        variant=variant,
+        rig=rig,
+        topic=topic,
+        modalities=modalities,
+        backbone=backbone,
+        download=download,
+        preset=preset,
+        size=size,
+        frames=frames,
+        device=device,
+    )
     check_place(out, overwrite)
     torch_is_here()
     from unim2_core.cli.training import Places, train_model
-    from unim2_core.data.data_sets import open_data_set
     from unim2_core.learning.methods import recipe
     from unim2_core.learning.observers import open_observers
-    from unim2_core.learning.published import published
-    from unim2_core.model.frozen import FrozenBackbone
+    from unim2_core.learning.settings import Settings
 
-    names = None
-    if modalities is not None:
-        names = tuple(name.strip() for name in modalities.split(",") if name.strip())
-    known = ("nyu", "nyu4", "mfnet", "mcubes")
-    like = published(data, variant) if data in known else None
-    frozen = FrozenBackbone(
-        backbone or (like.backbone if like and preset == "paper" else BASELINE),
-        download=download,
-        device=device_of(device),
-    )
-    if frozen.baseline:
-        warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
-    pixels = size_from(size, MULTIPLE)
-    pictures: PictureSource
-    served: PictureSource
-    registration: dict[str, str] = {}
-    if bag:
-        drives = DrivePictures(
-            bag,
-            rig_from(rig, topic),
-            encodings_of(names if names is not None else ("rgb", "thermal"), preset),
-            size=pixels,
-            patch_size=frozen.patch_size,
-            frames=frames,
-            warn=warn,
-        )
-        if drives.absent:
-            raise absent(drives)
-        pictures, served = drives, drives
-        registration = drives.registration
-    else:
-        assert data is not None
-        names = names or (like.modalities if like else None)
-        pictures = open_data_set(data, root, preset=preset, modalities=names, size=pixels)
-        served = open_data_set(
-            data, root, preset=preset, modalities=names, crops="none", framing="full_frame"
-        )
-    if clusters is None:
-        clusters = like.classes if like else _classes_of(pictures)
+    settings = Settings.load(config) if config else None
+    opened = open_learning_data(asked)
+    features = cache or default_cache()
+    known: dict[str, Any] = {}
+    if count == "auto":
+        suggestion = suggested_clusters(opened, features, seed)
+        count, known["cluster_count"] = suggestion.clusters, suggestion.as_json()
     made = recipe(
         method,
-        pictures.modalities,
-        frozen.embed_dim,
-        clusters,
+        opened.pictures.modalities,
+        opened.backbone.embed_dim,
+        opened.usual_clusters if count is None else count,
         preset=preset,
         steps=steps,
         seed=seed,
-        baseline=frozen.baseline,
-        like=like,
+        baseline=opened.backbone.baseline,
+        like=opened.like,
         device=device,
     )
+    if settings is not None:
+        made = settings.applied(made)
+        known["settings"] = settings.model_dump(mode="json", exclude_none=True)
+        if settings.uses_labels:
+            warn(f"the settings in {config} were found with labels: oracle (uses labels)")
     folder = run or out.with_name(f"{out.name.removesuffix(SUFFIX)}.run")
     observers = open_observers(folder, tensorboard=tensorboard, wandb=wandb)
     bundle = train_model(
-        pictures,
-        served,
-        frozen,
+        opened.pictures,
+        opened.served,
+        opened.backbone,
         made,
-        Places(out, cache or default_cache(), folder, bool(run or tensorboard), overwrite),
+        Places(out, features, folder, bool(run or tensorboard), overwrite),
         observers=tuple(observers),
-        registration=registration,
+        registration=opened.registration,
+        known=known,
     )
     if bundle is None:  # one of several processes, and not the one that writes
         return
-    print_bundle(bundle, registration)
+    print_bundle(bundle, opened.registration)
     if json_file:
         write_json(json_file, {"version": bundle.version, **bundle.manifest.training})
 
@@ -201,28 +197,7 @@ def torch_is_here() -> None:
         ) from error
 
 
-def device_of(asked: str) -> str:
-    """``cuda`` where it is there and may be used, else ``cpu``."""
-    import torch
-
-    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def absent(drives: DrivePictures) -> ModelError:
-    """What to say where a modality can never come."""
-    return ModelError(
-        "a modality is in none of the pictures",
-        expected=f"images of each of {', '.join(drives.modalities)}",
-        found="; ".join(drives.absent),
-        remedy="look at the streams with: unim2 info BAG, or leave it out of --modalities",
-    )
-
-
-def _classes_of(pictures: PictureSource) -> int:
-    return len(pictures.classes.names) if pictures.classes else CLUSTERS
-
-
-def print_bundle(bundle: Bundle, registration: dict[str, str]) -> None:
+def print_bundle(bundle: Bundle, registration: Mapping[str, str]) -> None:
     """Say what was made."""
     console.print(escape(f"{bundle.path}: {bundle.manifest.summary}; version {bundle.version}"))
     for sensor, how in registration.items():

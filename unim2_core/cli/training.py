@@ -19,6 +19,7 @@ from unim2_core.cli.console import console, errors, progress, warn
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.views import Mirrored
+from unim2_core.evaluation.metrics import Scores
 from unim2_core.evaluation.runner import Integers, Maps, tally
 from unim2_core.inference.bundling import Trained, write_bundle
 from unim2_core.learning.feature_cache import feature_bytes, open_features
@@ -31,6 +32,7 @@ from unim2_core.learning.selection import loaded, looked_at
 from unim2_core.learning.trainer import Pictures, Process, Validate
 from unim2_core.learning.training_free import cluster_store
 from unim2_core.model.bundle import Bundle, check_place
+from unim2_core.model.classifier import Classifier
 from unim2_core.model.frozen import BASELINE, FrozenBackbone
 from unim2_core.sensing.rig import Rig
 from unim2_core.showing.overlay import colorize
@@ -76,6 +78,7 @@ def train_model(
     *,
     observers: tuple[Observer, ...] = (),
     registration: Mapping[str, str] | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> Bundle | None:
     """Learn from pictures and write the bundle.
 
@@ -89,13 +92,14 @@ def train_model(
         places: where everything goes.
         observers: told how the training goes, beside the progress bar.
         registration: sensor -> how it was registered, filled while the pictures are read.
+        known: what else the manifest is to say of the training; JSON types only.
 
     Raises:
         Unim2Error: the pictures, the weights or a place to write to cannot be used.
     """
     check_place(places.out, places.overwrite)
     store = features_of(pictures, backbone, places.cache)
-    known: dict[str, Any] = {"pictures": len(store), "seed": how.trainer.seed}
+    report = {"pictures": len(store), "seed": how.trainer.seed, **(known or {})}
     if how.method == "kmeans":
         with console.status("k-means"):
             clusters = cluster_store(store, how.clusters, how.trainer.seed)
@@ -120,8 +124,8 @@ def train_model(
                 facts=facts,
             )
         trained = Trained.network_of(learned, backbone, how.title)
-    known.update(trained.training)
-    trained = Trained(**{**vars(trained), "training": known})
+    report.update(trained.training)
+    trained = Trained(**{**vars(trained), "training": report})
     with console.status("graphs"):
         bundle = write_bundle(places.out, served, backbone, trained, overwrite=places.overwrite)
     if not places.keep_run:
@@ -181,19 +185,27 @@ def _validation(learner: Learner, store: FeatureStore) -> Validate | None:
     measured = store.take(looked_at(len(store))).only(learner.store.modalities)
 
     def validate(objective: Objective) -> dict[str, float]:
-        model = learner.classifier(objective)
-
-        def predict(tokens: Maps, presence: Maps) -> Integers:
-            scores = model.scores(
-                {name: torch.from_numpy(part) for name, part in tokens.items()},
-                {name: torch.from_numpy(part) for name, part in presence.items()},
-            )
-            return np.asarray(scores.argmax(dim=1).numpy())
-
-        scores = tally(predict, measured, learner.recipe.clusters)
+        scores = label_scores(learner.classifier(objective), measured)
         return {"val/miou": scores.mean_iou, "val/accuracy": scores.accuracy}
 
     return validate
+
+
+def label_scores(model: Classifier, store: FeatureStore) -> Scores:
+    """Hold a model, at one place a token, against the labels of a store.
+
+    Raises:
+        DataError: the store has no labels.
+    """
+
+    def predict(tokens: Maps, presence: Maps) -> Integers:
+        scores = model.scores(
+            {name: torch.from_numpy(part) for name, part in tokens.items()},
+            {name: torch.from_numpy(part) for name, part in presence.items()},
+        )
+        return np.asarray(scores.argmax(dim=1).numpy())
+
+    return tally(predict, store, len(model.prototypes))
 
 
 def _shown(learner: Learner) -> Pictures:

@@ -92,6 +92,11 @@ class Settings(_Strict):
     rate: float = Field(gt=0, allow_inf_nan=False)
     origin: Origin | None = None
 
+    @property
+    def uses_labels(self) -> bool:
+        """Whether labels had a part in finding them."""
+        return self.origin is not None and self.origin.basis != "without labels"
+
     @classmethod
     def load(cls, path: Path) -> Settings:
         """Read and validate a file.

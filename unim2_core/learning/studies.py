@@ -1,4 +1,4 @@
-"""Where the trials of a search are kept, any database that SQLAlchemy can open, and their draws."""
+"""Where the trials of a search are kept, any database of SQLAlchemy, and what they draw."""
 
 from __future__ import annotations
 

@@ -1,0 +1,196 @@
+"""What ``unim2 train`` and ``unim2 search`` learn from, as their options say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+from rich.table import Table
+
+from unim2_core.cli.console import console, warn
+from unim2_core.cli.options import rig_from, size_from
+from unim2_core.data.drive_labels import DriveLabels
+from unim2_core.data.drive_pictures import DrivePictures, encodings_of
+from unim2_core.data.pictures import PictureSource
+from unim2_core.errors import ModelError
+from unim2_core.sensing.modalities import Preset
+
+if TYPE_CHECKING:
+    from unim2_core.learning.cluster_count import ClusterCount
+    from unim2_core.learning.published import PublishedConfig
+    from unim2_core.model.frozen import FrozenBackbone
+
+MULTIPLE = 16
+BASELINE = "texture"
+CLUSTERS = 12
+PUBLISHED = ("nyu", "nyu4", "mfnet", "mcubes")
+BAR = 40
+"""Columns of a bar that stands for 1."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of the pictures; see the help of ``unim2 train``."""
+
+    bag: Sequence[Path] | None
+    data: str | None
+    root: Path | None
+    variant: str | None
+    rig: Path | None
+    topic: Sequence[str] | None
+    modalities: str | None
+    backbone: str | None
+    download: bool
+    preset: Preset
+    size: str | None
+    frames: int
+    device: Literal["auto", "cpu", "cuda"]
+    labels: DriveLabels | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.bag) == bool(self.data):
+            raise typer.BadParameter("expected either --bag or --data, to learn from")
+
+
+@dataclass(frozen=True, eq=False)
+class LearningData:
+    """Pictures and the backbone that looks at them.
+
+    Attributes:
+        pictures: what is learnt from.
+        served: pictures as the robot will see them.
+        backbone: the frozen network.
+        like: the published configuration of the data set, None where it has none.
+        registration: sensor -> how it was registered, filled while the pictures are read.
+    """
+
+    pictures: PictureSource
+    served: PictureSource
+    backbone: FrozenBackbone
+    like: PublishedConfig | None
+    registration: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def usual_clusters(self) -> int:
+        """As published, as many as the labels have classes, or 12."""
+        if self.like is not None:
+            return self.like.classes
+        return len(self.pictures.classes.names) if self.pictures.classes else CLUSTERS
+
+
+def open_learning_data(asked: Asked) -> LearningData:
+    """Open what the options name. Needs torch.
+
+    Raises:
+        typer.BadParameter: an option is malformed.
+        Unim2Error: the pictures or the weights cannot be used.
+    """
+    from unim2_core.data.data_sets import open_data_set
+    from unim2_core.learning.published import published
+    from unim2_core.model.frozen import FrozenBackbone
+
+    names = None
+    if asked.modalities is not None:
+        names = tuple(name.strip() for name in asked.modalities.split(",") if name.strip())
+    like = published(asked.data, asked.variant) if asked.data in PUBLISHED else None
+    backbone = FrozenBackbone(
+        asked.backbone or (like.backbone if like and asked.preset == "paper" else BASELINE),
+        download=asked.download,
+        device=device_of(asked.device),
+    )
+    if backbone.baseline:
+        warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
+    pixels = size_from(asked.size, MULTIPLE)
+    if asked.bag:
+        drives = DrivePictures(
+            asked.bag,
+            rig_from(asked.rig, asked.topic),
+            encodings_of(names if names is not None else ("rgb", "thermal"), asked.preset),
+            size=pixels,
+            patch_size=backbone.patch_size,
+            frames=asked.frames,
+            labels=asked.labels,
+            warn=warn,
+        )
+        if drives.absent:
+            raise _absent(drives)
+        return LearningData(drives, drives, backbone, like, drives.registration)
+    assert asked.data is not None
+    names = names or (like.modalities if like else None)
+    pictures = open_data_set(
+        asked.data, asked.root, preset=asked.preset, modalities=names, size=pixels
+    )
+    served = open_data_set(
+        asked.data,
+        asked.root,
+        preset=asked.preset,
+        modalities=names,
+        crops="none",
+        framing="full_frame",
+    )
+    return LearningData(pictures, served, backbone, like)
+
+
+def device_of(asked: str) -> str:
+    """``cuda`` where it is there and may be used, else ``cpu``."""
+    import torch
+
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _absent(drives: DrivePictures) -> ModelError:
+    """What to say where a modality can never come."""
+    return ModelError(
+        "a modality is in none of the pictures",
+        expected=f"images of each of {', '.join(drives.modalities)}",
+        found="; ".join(drives.absent),
+        remedy="look at the streams with: unim2 info BAG, or leave it out of --modalities",
+    )
+
+
+def clusters_from(text: str | None) -> int | Literal["auto"] | None:
+    """Read ``--clusters``.
+
+    Raises:
+        typer.BadParameter: it is neither a whole number nor ``auto``.
+    """
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected a whole number or auto, found {text!r}", param_hint="--clusters"
+        ) from None
+
+
+def suggested_clusters(data: LearningData, cache: Path, seed: int) -> ClusterCount:
+    """Suggest a number of clusters for the pictures, and show the curve. Needs torch.
+
+    Raises:
+        Unim2Error: the pictures cannot be used, or there are too few.
+    """
+    from unim2_core.cli.training import features_of
+    from unim2_core.learning.cluster_count import cluster_count_of
+
+    store = features_of(data.pictures, data.backbone, cache)
+    with console.status("number of clusters"):
+        found = cluster_count_of(store, seed)
+    table = Table("clusters", "stability", "+-", "", title="how many clusters are found again")
+    for clusters, stability, error in zip(
+        found.candidates, found.stability, found.error, strict=True
+    ):
+        table.add_row(
+            f"{clusters} *" if clusters == found.clusters else str(clusters),
+            f"{stability:.2f}",
+            f"{error:.2f}",
+            "#" * round(BAR * max(0.0, stability)),
+        )
+    console.print(table)
+    console.print(f"{found.clusters} clusters are suggested; the curve is flat where any would do")
+    return found
