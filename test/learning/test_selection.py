@@ -13,11 +13,14 @@ from unim2_core.learning.selection import (
     RULES,
     Criteria,
     agreement,
+    assigned,
     chosen,
     combined,
     criteria,
     looked_at,
     rank_correlation,
+    regret,
+    with_peers,
 )
 
 NAN = float("nan")
@@ -147,6 +150,12 @@ class _Lookup:
         return best[:, 0] - best[:, 1]
 
 
+def test_regret_is_what_is_missing_to_the_best() -> None:
+    truth = np.array([0.2, 0.5, 0.4])
+    assert regret(2, truth) == pytest.approx(0.1)
+    assert regret(1, truth) == 0
+
+
 def _store(values: np.ndarray) -> FeatureStore:
     tokens = np.repeat(values[..., None], 2, axis=-1).astype(np.float16)
     present, numbers = np.ones(values.shape, np.bool_), np.arange(len(values), dtype=np.int64)
@@ -178,3 +187,38 @@ def test_a_model_with_one_cluster_is_not_balanced() -> None:
     found = criteria(_Lookup("rgb"), _store(np.zeros((3, 4, 4), np.int64)))  # type: ignore[arg-type]
     assert found.entropy == 0
     assert found.subsets == 0
+
+
+def test_a_model_that_looks_beyond_a_crop_is_not_steady() -> None:
+    values = np.random.default_rng(0).integers(0, 4, (10, 6, 8))
+    store = _store(values)
+    same = values[:, 1:4, 2:6]  # half of the rows and columns, the middle
+    found = criteria(_Lookup("rgb"), store, cropped=_store(same))  # type: ignore[arg-type]
+    assert found.crops == 1
+    other = criteria(_Lookup("rgb"), store, cropped=_store(3 - same[::-1]))  # type: ignore[arg-type]
+    assert abs(other.crops) < 0.15
+
+
+def test_pictures_are_looked_at_in_chunks_and_in_order() -> None:
+    values = np.random.default_rng(0).integers(0, 4, (100, 2, 3))
+    found = assigned(_Lookup("rgb"), _store(values))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, values[looked_at(100)])
+    blind = assigned(_Lookup("rgb"), _store(values), without="rgb")  # type: ignore[arg-type]
+    assert not blind.any()
+
+
+def test_peers_agree_with_one_another_whatever_their_clusters_are_called() -> None:
+    first = np.random.default_rng(0).integers(0, 3, (4, 5, 6))
+    stranger = np.random.default_rng(1).integers(0, 3, first.shape)
+    collapsed = np.zeros_like(first)
+    found = with_peers(
+        [_found(0.1 * number) for number in range(4)],
+        [first, (first + 1) % 3, stranger, collapsed],
+    )
+    assert [one.margin for one in found] == [0, 0.1, 0.2, pytest.approx(0.3)]
+    chance = agreement(first, stranger)
+    assert found[0].peers == found[1].peers == pytest.approx((1 + chance) / 3)
+    assert found[2].peers == pytest.approx(2 * chance / 3)
+    assert found[3].peers == 0
+    (alone,) = with_peers([_found(0.1)], [first])
+    assert np.isnan(alone.peers)

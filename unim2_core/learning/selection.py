@@ -8,13 +8,14 @@ well they do is measured by ``benchmarks/quality.py``, beside what labels would 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unim2_core.data.views import middle
 from unim2_core.learning.features import FeatureStore
 from unim2_core.model.classifier import Classifier
 
@@ -35,12 +36,16 @@ class Criteria:
         subsets: agreement with itself when a modality other than the reference is missing, mean
             over these; the adjusted Rand index, 0 by chance, 1 at most.
         flips: agreement with itself on mirrored pictures, likewise; NaN where there are none.
+        crops: agreement with itself on the middle of pictures cut out, likewise.
+        peers: mean agreement with other candidates, likewise, see ``with_peers``.
     """
 
     margin: float
     entropy: float
     subsets: float
     flips: float
+    crops: float = float("nan")
+    peers: float = float("nan")
 
     def as_json(self) -> dict[str, float | None]:
         """For reports; what is not known is None."""
@@ -51,43 +56,90 @@ class Criteria:
 
 
 def criteria(
-    classifier: Classifier, store: FeatureStore, mirrored: FeatureStore | None = None
+    classifier: Classifier,
+    store: FeatureStore,
+    mirrored: FeatureStore | None = None,
+    cropped: FeatureStore | None = None,
 ) -> Criteria:
-    """Compute all criteria of a model.
+    """Compute all criteria of a model, but for what its peers say.
 
     Args:
         classifier: the model.
         store: features of pictures; ``ROWS`` of them are looked at.
         mirrored: features of just these, left and right swapped, see ``looked_at``.
+        cropped: features of the middle of just these, see ``Cropped``.
     """
+    whole = assigned(classifier, store)
     rows = looked_at(len(store))
-    names = classifier.modalities
-    margins: list[Tensor] = []
-    whole: list[Tensor] = []
-    missing: dict[str, list[Tensor]] = {name: [] for name in names[1:]}
-    flipped: list[Tensor] = []
-    for start in range(0, len(rows), CHUNK):
-        tokens, presence = loaded(store, rows[start : start + CHUNK], names)
-        margins.append(classifier.margins(tokens, presence).flatten())
-        whole.append(classifier.scores(tokens, presence).argmax(dim=1))  # (B, h, w)
-        for name in missing:
-            without = {**presence, name: torch.zeros_like(presence[name])}
-            missing[name].append(classifier.scores(tokens, without).argmax(dim=1))
-        if mirrored is not None:
-            part = np.arange(start, min(start + CHUNK, len(rows)))
-            tokens, presence = loaded(mirrored, part, names)
-            flipped.append(classifier.scores(tokens, presence).argmax(dim=1).flip(2))
-    assigned = torch.cat(whole).numpy()
+    subsets = [
+        agreement(whole, assigned(classifier, store, without=name))
+        for name in classifier.modalities[1:]
+    ]
+    flips = crops = float("nan")
+    if mirrored is not None:
+        flips = agreement(whole, assigned(classifier, mirrored)[:, :, ::-1])
+    if cropped is not None:
+        inner = (slice(None), *middle(store.grid))
+        crops = agreement(whole[inner], assigned(classifier, cropped))
+    margins = [
+        classifier.margins(*loaded(store, part, classifier.modalities)).flatten()
+        for part in _chunks(rows)
+    ]
     clusters = len(classifier.prototypes)
-    use = np.bincount(assigned.ravel(), minlength=clusters) / assigned.size
+    use = np.bincount(whole.ravel(), minlength=clusters) / whole.size
     entropy = -float((use[use > 0] * np.log(use[use > 0])).sum()) / np.log(clusters)
-    subsets = [agreement(assigned, torch.cat(other).numpy()) for other in missing.values()]
     return Criteria(
         margin=float(torch.cat(margins).mean()),
         entropy=entropy,
         subsets=float(np.mean(subsets)) if subsets else float("nan"),
-        flips=agreement(assigned, torch.cat(flipped).numpy()) if flipped else float("nan"),
+        flips=flips,
+        crops=crops,
     )
+
+
+def assigned(
+    classifier: Classifier, store: FeatureStore, without: str | None = None
+) -> NDArray[np.int64]:
+    """The cluster of every place of the pictures ``looked_at``, (rows, h, w).
+
+    Args:
+        classifier: the model.
+        store: features of pictures.
+        without: a modality that is taken as missing.
+    """
+    found = []
+    for rows in _chunks(looked_at(len(store))):
+        tokens, presence = loaded(store, rows, classifier.modalities)
+        if without is not None:
+            presence[without] = torch.zeros_like(presence[without])
+        found.append(classifier.scores(tokens, presence).argmax(dim=1).numpy())
+    return np.concatenate(found)
+
+
+def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK)]
+
+
+def with_peers(
+    found: Sequence[Criteria], assignments: Sequence[NDArray[np.int64]]
+) -> list[Criteria]:
+    """Let candidates, of one training or of several seeds, say how far they agree.
+
+    The adjusted Rand index does not depend on the numbers of clusters, so nothing is matched.
+
+    Args:
+        found: criteria of each candidate.
+        assignments: of each, to the same places, see ``assigned``; a NaN is left where there is
+            only one.
+    """
+    count = len(assignments)
+    mutual = np.full((count, count), np.nan)
+    for first in range(count):
+        for second in range(first):
+            mutual[first, second] = agreement(assignments[first], assignments[second])
+            mutual[second, first] = mutual[first, second]
+    peers = np.nanmean(mutual, axis=1) if count > 1 else np.full(count, np.nan)
+    return [replace(one, peers=float(value)) for one, value in zip(found, peers, strict=True)]
 
 
 def looked_at(count: int) -> NDArray[np.int64]:
@@ -176,6 +228,16 @@ def rank_correlation(scores: NDArray[np.float64], truth: NDArray[np.float64]) ->
     if a.std() == 0 or b.std() == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def regret(choice: int, truth: NDArray[np.float64]) -> float:
+    """What a choice costs: the best figure, which only an oracle knows, minus that of the choice.
+
+    Args:
+        choice: index of the candidate that was chosen.
+        truth: a figure of each candidate, such as mIoU; more is better.
+    """
+    return float(np.max(truth) - truth[choice])
 
 
 def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
