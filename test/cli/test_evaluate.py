@@ -164,6 +164,36 @@ def test_a_subset_is_what_is_measured_when_the_rest_is_left_out(
     assert alone["each_missing"] is None
 
 
+@pytest.mark.parametrize("there", [range(0), range(2)])
+def test_a_sensor_that_never_spoke_is_not_shown_as_one_that_can_be_left_out(
+    model_path: Path, tmp_path: Path, there: range
+) -> None:
+    with BagWriter(tmp_path / "drive") as writer:
+        for index in range(COUNT):
+            stamp = START_NS + index * PERIOD_NS
+            rgb = image_message(rgb_image(index), "rgb8", stamp, "c")
+            writer.write("/rgb/image", rgb, stamp)
+            label = image_message(truth(index), "mono8", stamp, "c")
+            writer.write("/ground_truth/label", label, stamp)
+            warm_ns = stamp if index in there else stamp + 3600 * 10**9
+            warm = image_message(thermal_image(index), "mono16", warm_ns, "c")
+            writer.write("/thermal/image", warm, warm_ns)
+    report = tmp_path / "r.json"
+    result = evaluate(model_path, "--bag", tmp_path / "drive", "--each-missing", "--json", report)
+    assert result.exit_code == 0, result.output
+    found = json.loads(report.read_text())
+    assert found["modalities"]["pictures"]["thermal"] == len(there)
+    if there:
+        assert "thermal (in 2)" in result.output
+        assert found["modalities"]["missing"] == {}
+        assert "without thermal" in found["each_missing"]
+        return
+    assert "thermal is in none of the pictures: it counts as missing" in result.output
+    assert found["modalities"]["used"] == ["rgb"]
+    assert found["modalities"]["missing"] == {"thermal": "thermal is in none of the pictures"}
+    assert found["each_missing"] is None
+
+
 def test_a_folder_is_matched_by_name_and_needs_no_torch(
     model_path: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -111,6 +111,11 @@ def test_without_labels_nothing_is_measured(lacking: dict) -> None:
         measure(Engine(), manifest(), Pictures(**lacking), {"all": ("rgb",)})
 
 
+def test_what_is_in_no_picture_is_not_measured() -> None:
+    with pytest.raises(DataError, match=r"nothing to measure on(.|\n)*pictures of nir"):
+        measure(Engine(), manifest(), Pictures(), {"all": ("nir",)})
+
+
 def test_the_report_adds_up() -> None:
     found = measure(Engine(), manifest(), Pictures(), {"all": ("rgb", "thermal")})
     tally = found.tallies["all"]

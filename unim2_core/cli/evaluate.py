@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unim2_core.cli.console import progress, write_json
+from unim2_core.cli.console import progress, warn, write_json
 from unim2_core.cli.options import BackendName, JsonFile, RigFile, Topics
 from unim2_core.data.pictures import PictureSource
 from unim2_core.errors import ModelError
@@ -99,6 +99,13 @@ def command(
     engine = Engine(bundle, backend)
     with progress("evaluating", source.limit) as advance:
         found = measure(engine, bundle.manifest, source, subsets, answer, advance)
+    # What never came was not measured, and leaving it out shows nothing.
+    never = [name for name in used if not found.seen[name]]
+    for name in never:
+        missing[name] = f"{name} is in none of the pictures"
+        warn(f"{missing[name]}: it counts as missing")
+    used = [name for name in used if name not in never]
+    rows = [CHOSEN, *(f"without {out}" for out in used if each_missing and len(used) > 1)]
     report = {
         "protocol": {
             "name": protocol,
@@ -118,7 +125,7 @@ def command(
             "missing": {name: missing.get(name, "left out") for name in names if name not in used},
             "pictures": dict(found.seen),
         },
-        **_figures(bundle, source, found),
+        **_figures(bundle, source, found, rows),
     }
     print_report(report)
     if confusion:
@@ -175,17 +182,17 @@ def _published(bundle: Bundle, crf: bool) -> Answer:
     return PublishedAnswers(Classifier.load(bundle), crf)
 
 
-def _figures(bundle: Bundle, source: PictureSource, found: Measured) -> dict[str, Any]:
-    """What is known of the model, and its figures."""
+def _figures(
+    bundle: Bundle, source: PictureSource, found: Measured, rows: list[str]
+) -> dict[str, Any]:
+    """What is known of the model, and its figures for some of the subsets."""
     from unim2_core.cli.evaluation import CHOSEN
     from unim2_core.evaluation.report import LABELS, figures
 
     manifest = bundle.manifest
     assert source.classes is not None
     names = [label.name for label in manifest.labels]
-    every = {
-        subset: figures(one, source.classes.names, names) for subset, one in found.tallies.items()
-    }
+    every = {row: figures(found.tallies[row], source.classes.names, names) for row in rows}
     return {
         "model": {
             "name": manifest.name,

@@ -142,11 +142,15 @@ def _check_some(names: Sequence[str], missing: Mapping[str, str]) -> None:
 def print_report(report: Mapping[str, Any]) -> None:
     """Say what was found."""
     figures, protocol = report["figures"], report["protocol"]
-    used = ", ".join(report["modalities"]["used"])
+    count, in_pictures = report["pictures"], report["modalities"]["pictures"]
+    used = ", ".join(
+        name if in_pictures[name] == count else f"{name} (in {in_pictures[name]})"
+        for name in report["modalities"]["used"]
+    )
     console.print(escape(report["model"]["summary"]))
     console.print(
         escape(
-            f"{report['pictures']} pictures, modalities {used}; "
+            f"{count} pictures, modalities {used}; "
             f"protocol {protocol['name']}, resized: {protocol['resized']}"
         )
     )

@@ -62,7 +62,7 @@ def measure(
         progress: called with how many pictures are done.
 
     Raises:
-        DataError: there are no labels.
+        DataError: there are no labels, or none of the modalities in any picture.
     """
     names = [entry.name for entry in manifest.modalities]
     classes = source.classes
@@ -87,6 +87,13 @@ def measure(
                 tallies[subset].add(predicted[None], picture.labels[None])
         if progress:
             progress(done)
+    if not pictures + unlabelled or (pictures and not seen):
+        raise DataError(
+            "there is nothing to measure on",
+            expected=f"pictures of {', '.join(sorted(wanted))}",
+            found=f"{pictures} pictures without them" if pictures else "none",
+            remedy="look at the streams with: unim2 info BAG, or name others with --modalities",
+        )
     if not any(found.labelled for found in tallies.values()):
         raise _no_labels(f"{pictures + unlabelled} pictures, and no pixel with a class")
     return Measured(tallies, pictures, unlabelled, {name: seen[name] for name in names})
