@@ -7,7 +7,7 @@ option, the reconstruction of the fused features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -285,22 +285,37 @@ class Objective(nn.Module):
         """One loss for all modalities: their unit vectors side by side are the features."""
         names = self.segmenter.config.modalities
 
-        def joined(maps: Mapping[str, Tensor], part: int) -> Tensor:
-            units = [F.normalize(maps[name], dim=1) for name in names]
-            if batch.presence is not None:
-                seen = batch.presence[part]
-                units = [
-                    unit * seen[name][:, None] for unit, name in zip(units, names, strict=True)
-                ]
-            return torch.cat(units, dim=1)  # (B, M * D, h, w)
-
+        seen = (None, None) if batch.presence is None else batch.presence
+        joined = [
+            side_by_side(maps, names, there)
+            for maps, there in zip((batch.anchors, batch.positives), seen, strict=True)
+        ]
         return correspondence_terms(
-            (joined(batch.anchors, 0), joined(batch.positives, 1)),
+            (joined[0], joined[1]),
             (anchors.code, positives.code),
             draws.correspondence[names[0]],
             self.config.modalities[names[0]].shifts,
             self.config.correspondence,
         )
+
+
+def side_by_side(
+    maps: Mapping[str, Tensor], names: Sequence[str], presence: Mapping[str, Tensor] | None
+) -> Tensor:
+    """Unit vectors of all modalities, as naive fusion compares them.
+
+    Args:
+        maps: (B, D, h, w) float32 of each modality.
+        names: of the modalities, in order.
+        presence: (B, h, w) float32 of each, 1 where it sees something, else 0; None = everywhere.
+
+    Returns:
+        (B, M * D, h, w) float32, zeros where a modality sees nothing.
+    """
+    units = [F.normalize(maps[name], dim=1) for name in names]
+    if presence is not None:
+        units = [unit * presence[name][:, None] for unit, name in zip(units, names, strict=True)]
+    return torch.cat(units, dim=1)
 
 
 def build_optimizer(objective: Objective, rate: float) -> torch.optim.Adam:

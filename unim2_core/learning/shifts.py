@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unim2_core.learning.correspondence import Shifts, centered, cosines
-from unim2_core.learning.objective import Batch, Objective, ObjectiveConfig
+from unim2_core.learning.objective import Batch, Objective, ObjectiveConfig, side_by_side
 from unim2_core.learning.points import Maps, Points, counted_pairs, negatives
 
 STEPS = 8
@@ -43,22 +43,15 @@ def measured_shifts(
         seed: of the draws.
 
     Returns:
-        Modality -> shifts, of every modality that was seen in some batch.
+        Modality -> shifts, of every modality that has a loss; 0 for what is never seen.
     """
     config = objective.config.correspondence
     found: dict[str, list[list[Tensor]]] = {}
     for step in range(STEPS):
         batch = batches(step)
         draws = objective.draw(batch, generator=torch.Generator().manual_seed(seed + step))
-        for name in objective.segmenter.config.modalities:
+        for name, (anchors, positives) in _compared(objective, batch).items():
             points = draws.correspondence[name]
-            seen = batch.presence_of(name)
-            anchors, positives = (
-                Maps(features, features[:, :1], present=present)
-                for features, present in zip(
-                    (batch.anchors[name], batch.positives[name]), seen, strict=True
-                )
-            )
             at_p, at_q = anchors.at(points.anchor), positives.at(points.positive)
             others = negatives(anchors, at_p, points.positive, points.sources[0])
             terms = found.setdefault(name, [[], [], []])
@@ -73,6 +66,27 @@ def measured_shifts(
         )
         for name, terms in found.items()
     }
+
+
+def _compared(objective: Objective, batch: Batch) -> dict[str, tuple[Maps, Maps]]:
+    """What the loss of each modality compares, of anchors and positives; codes are not used."""
+    names = objective.segmenter.config.modalities
+    if objective.config.joint:
+        seen = batch.presence or (None, None)
+        first, second = (
+            side_by_side(maps, names, there)
+            for maps, there in zip((batch.anchors, batch.positives), seen, strict=True)
+        )
+        return {names[0]: (Maps(first, first[:, :1]), Maps(second, second[:, :1]))}
+    found = {}
+    for name in names:
+        first, second = batch.anchors[name], batch.positives[name]
+        there, other = batch.presence_of(name)
+        found[name] = (
+            Maps(first, first[:, :1], present=there),
+            Maps(second, second[:, :1], present=other),
+        )
+    return found
 
 
 def with_shifts(config: ObjectiveConfig, shifts: dict[str, Shifts]) -> ObjectiveConfig:
