@@ -243,7 +243,11 @@ class Bar(Observer):
 
 @contextmanager
 def _bar(description: str, steps: int) -> Iterator[Bar]:
-    # What the library says of its own accord is for its developers.
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    quiet()
     with progress(description, steps) as advance:
         yield Bar(advance)
+
+
+def quiet() -> None:
+    """What the library says of its own accord is for its developers."""
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
