@@ -194,7 +194,8 @@ class Learner:
         objective = self.objective()
         trained = self.train(objective, run, observers, validate, pictures, facts)
         found = self.measured(trained, objective, mirrored)
-        best = chosen(found) if self.recipe.choice == "label_free" else len(found) - 1
+        last = len(trained.candidates) - 1
+        best = chosen(found) if self.recipe.choice == "label_free" else last
         load_candidate(objective, trained.candidates[best].path)
         classifier = self.classifier(objective)
         return Learned(
