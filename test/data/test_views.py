@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from picture_samples import CLASSES, PATCH, Means, Pictures
 
-from unim2_core.data.pictures import Picture
-from unim2_core.data.views import Cropped, Mirrored, cropped_map, middle, mirrored_map
+from unim2_core.data.views import Cropped, Mirrored, cropped_map, middle
 from unim2_core.sensing.warping import GridMap, gather
 
 ENCODINGS = {name: {"modality": name, "preset": "robot"} for name in ("rgb", "thermal", "aolp")}
@@ -51,40 +50,6 @@ def test_a_mirrored_picture_has_all_its_parts_swapped() -> None:
     (labelled,) = Mirrored(source, [4])
     assert labelled.labels is not None
     np.testing.assert_array_equal(labelled.labels, source.picture(4).labels[:, ::-1])  # type: ignore[index]
-
-
-@pytest.mark.parametrize("preset", ["robot", "paper"])
-def test_a_mirror_turns_the_sign_of_an_angle(preset: str) -> None:
-    angle = np.array([[0.1, 0.9], [2.0, 3.0]])
-    mirrored = -angle[:, ::-1]
-
-    def encoded(angles: np.ndarray) -> np.ndarray:
-        sine, cosine = (
-            np.rint(127.5 + 127.5 * part(2 * angles)).astype(np.uint8) for part in (np.sin, np.cos)
-        )
-        third = np.full_like(sine, 77) if preset == "robot" else sine
-        return np.stack([sine, cosine, third], axis=-1)
-
-    class Source(Pictures):
-        def picture(self, number: int) -> Picture:
-            return Picture("one", {"aolp": encoded(angle)})
-
-    source = Source(
-        count=1, modalities=("aolp",), encodings={"aolp": {"modality": "aolp", "preset": preset}}
-    )
-    (seen,) = Mirrored(source, [0])
-    np.testing.assert_array_equal(seen.images["aolp"], encoded(mirrored))
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_what_is_gathered_in_a_mirror_is_the_mirror_of_what_is_gathered(seed: int) -> None:
-    grid = (5, 7)
-    tokens = np.random.default_rng(seed).normal(size=(*grid, 3)).astype(np.float32)
-    grid_map = _grid_map(seed, grid)
-    expected, valid = gather(tokens, grid_map)
-    found, seen = gather(np.ascontiguousarray(tokens[:, ::-1]), mirrored_map(grid_map))
-    np.testing.assert_array_equal(seen, valid[:, ::-1])
-    np.testing.assert_allclose(found, expected[:, ::-1], atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(3))
