@@ -8,8 +8,9 @@ Every training leaves candidates. Labels measure all of them on other drives, an
 figures: of the candidate that was chosen without labels, of the last, of one taken at random (the
 mean of all), and of the best, which only an oracle could choose. All are mIoU in percent after
 Hungarian matching, over whole test sets, means over the seeds; the spread is the best minus the
-worst candidate. With the untrained baseline as backbone the figures compare methods on simple
-features; they say little about a robot.
+worst candidate. Where a modality is missing, clusters keep the classes that they have with all.
+With the untrained baseline as backbone the figures compare methods on simple features; they say
+little about a robot.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.synthetic import WORLD_VERSION, DriveConfig, default_rig, write_drive
 from unim2_core.data.views import Mirrored
-from unim2_core.evaluation.metrics import clustering_scores, counts
+from unim2_core.evaluation.metrics import Integers, clustering_scores, counts, matched
 from unim2_core.learning.feature_cache import open_features
 from unim2_core.learning.features import FeatureStore
 from unim2_core.learning.kmeans import Clusters, fit_clusters
@@ -126,8 +127,10 @@ Model = Classifier | KMeans
 
 
 @torch.no_grad()
-def miou(model: Model, store: FeatureStore, clusters: int, without: str | None = None) -> float:
-    """Percent, over a whole store; ``without`` a modality."""
+def confusion(
+    model: Model, store: FeatureStore, clusters: int, without: str | None = None
+) -> Integers:
+    """Counts over a whole store, (K, K); ``without`` a modality."""
     assert store.labels is not None
     assert store.classes is not None
     classes = len(store.classes.names)
@@ -140,7 +143,13 @@ def miou(model: Model, store: FeatureStore, clusters: int, without: str | None =
         labels = store.labels[rows]
         scores = resized(model.scores(tokens, presence), labels.shape[1:])
         table += counts(scores.argmax(dim=1).numpy(), labels, clusters, classes)
-    return 100 * clustering_scores(table).mean_iou
+    return table
+
+
+def miou(table: Integers, whole: Integers | None = None) -> float:
+    """Percent; clusters are matched to classes by the counts ``whole``, else by these."""
+    classes = None if whole is None else matched(whole)
+    return 100 * clustering_scores(table, classes).mean_iou
 
 
 def synthetic(arguments: argparse.Namespace, backbone: FrozenBackbone, cache: Path) -> Field:
@@ -296,7 +305,8 @@ def measure(
                 with tempfile.TemporaryDirectory() as run:
                     models = trained_candidates(where, made, Path(run))
             judged = [criteria(model, where.train, where.mirrored) for model in models]  # type: ignore[arg-type]
-            figures = [miou(model, where.test, where.clusters) for model in models]
+            tables = [confusion(model, where.test, where.clusters) for model in models]
+            figures = [miou(table) for table in tables]
             choice = chosen(judged)
             rows.setdefault(title, Row()).add(figures, choice)
             if method == "unim2":
@@ -307,7 +317,10 @@ def measure(
                         rules[rule].append((rank_correlation(values, np.array(figures)), best))
             if title == "UniM2 robot":
                 for name in where.train.modalities:
-                    without = [miou(m, where.test, where.clusters, name) for m in models]
+                    without = [
+                        miou(confusion(model, where.test, where.clusters, name), table)
+                        for model, table in zip(models, tables, strict=True)
+                    ]
                     rows.setdefault(f"UniM2 robot without {name}", Row()).add(without, choice)
             console.print(
                 f"{where.name}, {title}, seed {seed}: {figures[choice]:.1f} "

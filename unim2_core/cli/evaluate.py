@@ -65,8 +65,9 @@ def command(
     """Measure a model against labels, which only report: per class, over the whole set.
 
     What runs is what a robot runs: the exported graphs, whose classes are resized to the labels
-    by the nearest. Clusters are matched to classes one to one, for each row of --each-missing
-    anew. A cluster without a class counts as a class that is never right.
+    by the nearest. Clusters are matched to classes one to one, once: the rows of --each-missing
+    keep the names that the whole model has. A cluster without a class counts as a class that is
+    never right.
 
     Example: unim2 evaluate site.unim2 --data site.yaml --split test --json figures.json
     """
@@ -192,7 +193,8 @@ def _figures(
     manifest = bundle.manifest
     assert source.classes is not None
     names = [label.name for label in manifest.labels]
-    every = {row: figures(found.tallies[row], source.classes.names, names) for row in rows}
+    whole = found.tallies[CHOSEN]
+    every = {row: figures(found.tallies[row], source.classes.names, names, whole) for row in rows}
     return {
         "model": {
             "name": manifest.name,

@@ -76,13 +76,17 @@ def matched(table: Integers) -> Integers:
     return classes
 
 
-def clustering_scores(table: Integers) -> Scores:
+def clustering_scores(table: Integers, classes: Integers | None = None) -> Scores:
     """Figures of clusters, after matching; (K + e, K) counts.
+
+    Args:
+        table: (K + e, K) counts.
+        classes: the class of each cluster, where that is settled already; None: matched here.
 
     Clusters that are left over stand for one more class that never occurs in the truth; where they
     have pixels, its IoU of zero is part of the mean, as in the release.
     """
-    classes = matched(table)
+    classes = matched(table) if classes is None else classes
     order = np.argsort(np.where(classes == UNASSIGNED, len(table), classes), kind="stable")
     size = table.shape[1]
     confusion = table[order[:size]]

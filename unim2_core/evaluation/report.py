@@ -19,15 +19,18 @@ LABELS = (
 )
 
 
-def figures(found: Tally, classes: Sequence[str], clusters: Sequence[str]) -> dict[str, Any]:
+def figures(
+    found: Tally, classes: Sequence[str], clusters: Sequence[str], matching: Tally | None = None
+) -> dict[str, Any]:
     """All figures of one set of pictures.
 
     Args:
         found: the counts.
         classes: names of the C classes.
         clusters: names of the K clusters.
+        matching: the counts that decide the class of each cluster; None: those of ``found``.
     """
-    scores = found.scores
+    scores = found.scores if matching is None else found.scores_by(matching.scores.classes)
     given = scores.classes[: len(clusters)]
     of_class = {int(label): index for index, label in enumerate(given) if label != UNASSIGNED}
     pixels = scores.confusion.sum(axis=0)
