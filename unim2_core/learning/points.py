@@ -55,9 +55,13 @@ def _between(coordinate: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     return before, (before + 1).clamp(max=size - 1), place - before
 
 
-def directions(maps: Tensor) -> Tensor:
-    """Unit vectors of a sampled map: (B, C, S, S) float32 -> (B, P, C), P = S * S."""
-    return F.normalize(maps.flatten(2).transpose(1, 2), dim=2, eps=EPSILON)
+def directions(maps: Tensor, *, reuse: bool = False) -> Tensor:
+    """Unit vectors of a sampled map: (B, C, S, S) float32 -> (B, P, C), P = S * S.
+
+    With ``reuse`` they take the place of the vectors, which then need no gradient.
+    """
+    vectors = maps.flatten(2).transpose(1, 2)  # a view of channels that are last in memory
+    return F.normalize(vectors, dim=2, eps=EPSILON, out=vectors if reuse else None)
 
 
 def magnitude_weights(features: Tensor, weighting: Weighting) -> Tensor:
@@ -114,7 +118,7 @@ class Maps(NamedTuple):
             weights = None if weights is None else sampled(weights, points, images)
             present = None if present is None else sampled(present, points, images)
         return Points(
-            directions(features),
+            directions(features, reuse=points is not None),
             directions(code),
             None if weights is None else weights.flatten(1),
             None if present is None else (present.flatten(1) >= 0.5).float(),
