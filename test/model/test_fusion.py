@@ -39,6 +39,68 @@ def test_normalisations_equal_loops(b: int, d: int, h: int, seed: int) -> None:
     assert normalized(features, "none") is features
 
 
+@pytest.mark.parametrize("kind", ["standardize", "minmax"])
+def test_what_is_not_seen_is_no_part_of_an_images_statistics(kind: str) -> None:
+    features = noise(2, 5, 1, 7) + 3
+    seen = torch.ones(2, 1, 1, 7)
+    seen[1, ..., 4:] = 0
+    torch.testing.assert_close(
+        normalized(features, kind, torch.ones_like(seen)), normalized(features, kind)
+    )
+    found = normalized(torch.where(seen > 0, features, 1e3), kind, seen)
+    torch.testing.assert_close(found[0], normalized(features, kind)[0])
+    torch.testing.assert_close(found[1:, ..., :4], normalized(features[1:, ..., :4], kind))
+    assert found.isfinite().all()
+
+
+@pytest.mark.parametrize("normalization", ["l2", "standardize", "minmax", "none"])
+@pytest.mark.parametrize("kind", ["conv", "progressive", "sum", "mean", "max"])
+def test_where_a_modality_sees_nothing_its_stand_in_takes_its_place(
+    kind: str, normalization: str
+) -> None:
+    torch.manual_seed(0)
+    names = ("rgb", "depth", "thermal")
+    fusion = ModalityFusion(names, 6, kind, normalization, stand_in=True).eval()
+    nn.init.normal_(fusion.stand_in)
+    features = {name: noise(2, 6, 3, 4, seed=i) for i, name in enumerate(names)}
+    presence = {name: torch.ones(2, 3, 4) for name in names}
+    torch.testing.assert_close(fusion(features, presence), fusion(features))
+    presence["depth"][0, 1, 2] = 0
+    presence["thermal"][1] = 0  # nothing anywhere
+    fused = fusion(features, presence)
+    maps = {name: fusion.networks[name](part) for name, part in features.items()}
+    maps = {
+        name: normalized(part, normalization, presence[name][:, None])
+        for name, part in maps.items()
+    }
+    maps["depth"][0, :, 1, 2] = fusion.stand_in[1]
+    maps["thermal"][1] = fusion.stand_in[2][:, None, None]
+    stacked = torch.stack(list(maps.values()))
+    reductions = {"sum": stacked.sum(0), "mean": stacked.mean(0), "max": stacked.amax(0)}
+    expected = reductions.get(kind)
+    if expected is None:
+        expected = fusion.layers(torch.cat(list(maps.values()), dim=1))
+    torch.testing.assert_close(fused, expected)
+    other = {**features, "thermal": features["thermal"].clone()}
+    other["thermal"][1] = 1e3  # whatever is there
+    torch.testing.assert_close(fusion(other, presence), fused)
+    fused.square().sum().backward()
+    assert all(part.grad is not None for part in fusion.parameters())
+    assert all(part.grad.isfinite().all() for part in fusion.parameters())
+    assert (fusion.stand_in.grad[0] == 0).all()
+    if kind != "max":  # which need not choose it
+        assert (fusion.stand_in.grad[1:].abs().sum(dim=1) > 0).all()
+
+
+def test_a_stand_in_that_is_not_learnt_is_zero_and_no_weight() -> None:
+    fusion = ModalityFusion(("rgb", "depth"), 6, "sum")
+    assert not any("stand_in" in name for name in fusion.state_dict())
+    features = {"rgb": noise(2, 6, 3, 4), "depth": noise(2, 6, 3, 4, seed=1)}
+    presence = {"rgb": torch.ones(2, 3, 4), "depth": torch.zeros(2, 3, 4)}
+    alone = normalized(fusion.networks["rgb"](features["rgb"]), "l2")
+    torch.testing.assert_close(fusion(features, presence), alone)
+
+
 @pytest.mark.parametrize("kind", ["l2", "standardize", "minmax", "none"])
 def test_constant_features_stay_finite(kind: str) -> None:
     for value in (0.0, 3.0):
@@ -90,3 +152,60 @@ def test_residual_adds_the_input() -> None:
     residual.load_state_dict(plain.state_dict())
     features = noise(2, 6, 3, 4)
     torch.testing.assert_close(residual(features), plain(features) + features)
+
+
+def seen(*shape: int, seed: int = 0) -> Tensor:
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.5).float()
+
+
+@pytest.mark.parametrize("kind", ["conv", "progressive", "sum", "mean", "max"])
+@pytest.mark.parametrize("networks", [True, False])
+def test_a_stand_in_takes_the_place_of_what_is_not_seen(kind: str, networks: bool) -> None:
+    names = ("rgb", "depth", "thermal")
+    fusion = ModalityFusion(names, 6, kind, networks=networks, stand_in=True).eval()
+    nn.init.normal_(fusion.stand_in)
+    features = {name: noise(2, 6, 3, 4, seed=i) for i, name in enumerate(names)}
+    presence = {name: seen(2, 3, 4, seed=i) for i, name in enumerate(names)}
+    maps = []
+    for index, name in enumerate(names):
+        own = fusion.networks[name](features[name]) if networks else features[name]
+        own = normalized(own, "l2").clone()
+        for image, y, x in (presence[name] == 0).nonzero().tolist():
+            own[image, :, y, x] = fusion.stand_in[index]
+        maps.append(own)
+    expected = {
+        "sum": lambda: sum(maps),
+        "mean": lambda: sum(maps) / 3,
+        "max": lambda: torch.stack(maps).max(dim=0).values,
+    }.get(kind, lambda: fusion.layers(torch.cat(maps, dim=1)))()
+    torch.testing.assert_close(fusion(features, presence), expected)
+
+    hidden = presence["depth"][:, None] == 0
+    changed = {**features, "depth": torch.where(hidden, 99.0, features["depth"])}
+    assert fusion(changed, presence).equal(fusion(features, presence))
+    everywhere = {name: torch.ones(2, 3, 4) for name in names}
+    assert fusion(features, everywhere).equal(fusion(features))
+
+
+def test_a_stand_in_learns_only_where_nothing_is_seen() -> None:
+    fusion = ModalityFusion(("rgb", "depth"), 6, stand_in=True)
+    features = {"rgb": noise(2, 6, 3, 4), "depth": noise(2, 6, 3, 4, seed=1)}
+    ones = torch.ones(2, 3, 4)
+    fusion(features, {"rgb": ones, "depth": ones}).sum().backward()
+    assert fusion.stand_in.grad.abs().max() == 0
+    fusion(features, {"rgb": ones, "depth": seen(2, 3, 4)}).sum().backward()
+    assert fusion.stand_in.grad[0].abs().max() == 0
+    assert fusion.stand_in.grad[1].abs().max() > 0
+
+
+def test_without_a_learnt_stand_in_zeros_stand_in() -> None:
+    fusion = ModalityFusion(("rgb", "depth"), 6, "sum")
+    assert "stand_in" not in fusion.state_dict()  # as in the release
+    assert "stand_in" not in dict(fusion.named_parameters())
+    features = {"rgb": noise(2, 6, 3, 4), "depth": noise(2, 6, 3, 4, seed=1)}
+    nothing = {"rgb": torch.ones(2, 3, 4), "depth": torch.zeros(2, 3, 4)}
+    alone = normalized(fusion.networks["rgb"](features["rgb"]), "l2")
+    torch.testing.assert_close(fusion(features, nothing), alone)
+    learnt = ModalityFusion(("rgb", "depth"), 6, "sum", stand_in=True)
+    assert learnt.state_dict()["stand_in"].shape == (2, 6)
+    assert "stand_in" not in ModalityFusion(("rgb",), 6, stand_in=True).state_dict()

@@ -153,3 +153,17 @@ def test_features_that_do_not_fit_are_refused(kind: str) -> None:
         given = {name: tensor[0] for name, tensor in given.items()}
     with pytest.raises(ModelError, match="cannot take these features"):
         Segmenter(CONFIG)(given)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_seen_reaches_the_fusion(training: bool) -> None:
+    network = Segmenter(replace(CONFIG, stand_in=True)).train(training)
+    torch.nn.init.normal_(network.fusion.stand_in)
+    shown = {name: torch.ones(3, 4, 6) for name in CONFIG.modalities}
+    shown["depth"][1] = 0
+    masks = network.draw_dropout_masks(3)
+    out = network(features(), masks, shown)
+    torch.testing.assert_close(out.fused, network.fusion(features(), shown))
+    whole = network(features(), masks)
+    for image, same in enumerate((True, False, True)):  # images know nothing of each other
+        assert torch.allclose(out.code[image], whole.code[image], atol=1e-6) == same
