@@ -80,6 +80,28 @@ def test_linear_loss_equals_loops(classes: int, h: int, scale: int, seed: int) -
     assert float(probe.loss(code, labels).detach()) == pytest.approx(expected)
 
 
+def test_many_images_give_the_mean_over_all_their_pixels() -> None:
+    probe, code = LinearProbe(3, 4), torch.randn(19, 3, 2, 3)  # more than are resized at once
+    labels = torch.randint(0, 5, (19, 5, 7))
+    labels[labels == 4] = 255
+    labels[3] = 255
+    logits = resized(probe(code), labels.shape[1:]).permute(0, 2, 3, 1)[labels != 255]
+    expected = torch.nn.functional.cross_entropy(logits, labels[labels != 255])
+    torch.testing.assert_close(probe.loss(code, labels), expected)
+
+
+@given(st.tuples(*[st.integers(1, 9)] * 4), st.integers(0, 99))
+@settings(deadline=None, max_examples=40)
+def test_resizing_equals_interpolation(sides: tuple[int, int, int, int], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randn(2, 3, *sides[:2], generator=generator)
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    expected = torch.nn.functional.interpolate(
+        maps, size=sides[2:], mode="bilinear", align_corners=False
+    )
+    torch.testing.assert_close(resized(maps, sides[2:]), expected)
+
+
 def test_labels_out_of_range_are_not_labelled() -> None:
     probe, code = LinearProbe(3, 4), torch.randn(1, 3, 2, 2)
     labels = torch.tensor([[[0, 3], [255, -1]]])
