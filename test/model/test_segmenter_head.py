@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 
 from unim2_core.inference.bundling import export_head
 from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
-from unim2_core.model.classifier import Classifier
+from unim2_core.model.classifier import Classifier, full_margin
 from unim2_core.model.probes import resized
 from unim2_core.model.segmenter import Segmenter, SegmenterConfig
 from unim2_core.model.segmenter_head import SegmenterHead
@@ -67,12 +67,25 @@ def places(model: Classifier, height: int, width: int, holes: bool) -> tuple[tor
     return tokens, presence
 
 
+def named(
+    model: Classifier, tokens: torch.Tensor, presence: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """As the classifier takes them: by name, in a batch of one."""
+    places = [
+        {name: part[index : index + 1] for index, name in enumerate(model.modalities)}
+        for part in (tokens, presence)
+    ]
+    return places[0], places[1]
+
+
+def margin_of(model: Classifier) -> float:
+    return full_margin(model.margins(*named(model, *places(model, 6, 9, True))).numpy())
+
+
 def expected(model: Classifier, tokens: torch.Tensor, presence: torch.Tensor) -> np.ndarray:
     """Scores of the trained network, resized, and the best of them."""
-    named = {name: tokens[index : index + 1] for index, name in enumerate(model.modalities)}
-    seen = {name: presence[index : index + 1] for index, name in enumerate(model.modalities)}
     size = [side * PATCH // STRIDE for side in tokens.shape[1:3]]
-    return resized(model.scores(named, seen), size)[0].numpy()
+    return resized(model.scores(*named(model, tokens, presence)), size)[0].numpy()
 
 
 def check(model: Classifier, classes: np.ndarray, scores: np.ndarray, blind: bool) -> None:
@@ -89,8 +102,6 @@ def check(model: Classifier, classes: np.ndarray, scores: np.ndarray, blind: boo
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @pytest.mark.parametrize("holes", [False, True])
 def test_decides_as_the_network_does(form: dict[str, object], holes: bool) -> None:
-    if holes and form.get("normalization") in ("standardize", "minmax"):
-        pytest.skip("statistics of a whole image have no holes")
     model = classifier(**form)
     tokens, presence = places(model, 6, 9, holes)
     inputs = {name: torch.from_numpy(array) for name, array in model.head_inputs(2.0).items()}
@@ -103,22 +114,82 @@ def test_decides_as_the_network_does(form: dict[str, object], holes: bool) -> No
     assert confidence.float().std() > 0
 
 
-@pytest.mark.parametrize(
-    "form", [{}, {"fusion": "progressive"}, {"modalities": ("rgb",)}], ids=str
-)
-def test_is_the_same_as_a_graph(form: dict[str, object], tmp_path: Path) -> None:
-    model = classifier(**form, **({} if "modalities" in form else {"stand_in": True}))
+GRAPHS = {
+    "conv": {"stand_in": True},
+    "progressive": {"fusion": "progressive", "normalization": "standardize", "stand_in": True},
+    "alone": {"modalities": ("rgb",)},
+}
+
+
+@pytest.fixture(scope="module", params=list(GRAPHS))
+def exported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Classifier, Path]:
+    model = classifier(**GRAPHS[request.param])
+    path = tmp_path_factory.mktemp("graph") / "head.onnx"
     head = SegmenterHead(model.segmenter.config, PATCH, STRIDE)
-    weights = model.head_inputs(0.3)
-    export_head(head, tmp_path / "head.onnx", weights)
-    graph = OnnxRuntimeGraph(tmp_path / "head.onnx")
+    export_head(head, path, model.head_inputs(margin_of(model)))
+    return model, path
+
+
+def expected_confidence(
+    model: Classifier, tokens: torch.Tensor, presence: torch.Tensor
+) -> np.ndarray:
+    """Best minus second of the resized scores, per resized length of the code, of 255."""
+    scores = np.sort(expected(model, tokens, presence), axis=0)
+    length = model.codes(*named(model, tokens, presence)).norm(dim=1, keepdim=True)
+    length = resized(length, scores.shape[1:])[0, 0].numpy()
+    return np.rint(np.clip((scores[-1] - scores[-2]) / length / margin_of(model), 0, 1) * 255)
+
+
+def test_is_the_same_as_a_graph(exported: tuple[Classifier, Path]) -> None:
+    model, path = exported
+    graph = OnnxRuntimeGraph(path, threads=1)
+    weights = model.head_inputs(margin_of(model))
     for height, width in ((4, 5), (11, 8)):  # traced at 6 x 7
         tokens, presence = places(model, height, width, True)
         found = graph({"tokens": tokens.numpy(), "presence": presence.numpy(), **weights})
         check(model, found["classes"], expected(model, tokens, presence), True)
+        confidence = found["confidence"].astype(int)
+        unseen = found["classes"] == 255
+        assert (confidence[unseen] == 0).all()
+        apart = np.abs(confidence - expected_confidence(model, tokens, presence))
+        assert apart[~unseen].max() <= 1
+        assert 30 < confidence[~unseen].mean() < 225
     fewer = {**weights, "prototypes": weights["prototypes"][:3], "valid": weights["valid"][:3]}
     found = graph({"tokens": tokens.numpy(), "presence": presence.numpy(), **fewer})
     assert set(np.unique(found["classes"])) <= {0, 1, 2, 255}
+
+
+@pytest.mark.trt
+def test_nvidias_parser_and_compiler_take_the_graph(exported: tuple[Classifier, Path]) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx: graphs not compiled")
+    model, path = exported
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    graph = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(graph, logger)
+    parsed = parser.parse(path.read_bytes())
+    assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    for index, name in enumerate(("classes", "confidence")):
+        output = graph.get_output(index)
+        assert (output.name, output.dtype) == (name, trt.DataType.UINT8)
+    count = len(model.modalities)
+    profile = builder.create_optimization_profile()
+    shapes = {
+        "tokens": [(count, rows, rows, WIDTH) for rows in (2, 14, 40)],
+        "presence": [(count, rows, rows) for rows in (2, 14, 40)],
+        "prototypes": [(clusters, CODE) for clusters in (2, 13, 254)],
+        "valid": [(clusters,) for clusters in (2, 13, 254)],
+    }
+    for name, (smallest, usual, largest) in shapes.items():
+        profile.set_shape(name, smallest, usual, largest)
+    config = builder.create_builder_config()
+    config.add_optimization_profile(profile)
+    # Only built, never loaded: trt.Runtime crashes without a CUDA device.
+    engine = builder.build_serialized_network(graph, config)
+    assert engine is not None
+    assert engine.nbytes > 0
 
 
 def test_a_prototype_out_of_use_is_never_chosen() -> None:

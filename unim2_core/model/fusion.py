@@ -39,26 +39,37 @@ class ModalityNetwork(nn.Module):
         return refined + features if self.residual else refined
 
 
-def normalized(features: Tensor, kind: Normalization) -> Tensor:
+def normalized(features: Tensor, kind: Normalization, seen: Tensor | None = None) -> Tensor:
     """Bring the features of one modality to a common scale.
 
     Args:
         features: (B, D, h, w) float32.
         kind: ``l2``: unit length at each place. ``standardize``: mean 0 and unbiased deviation 1
             of each image. ``minmax``: each image to [0, 1]. ``none``: as they are.
+        seen: (B, 1, h, w) float32, 1 where the modality sees something, else 0: what is not seen
+            takes no part in what is taken over an image. None = everything.
 
     Returns:
-        (B, D, h, w) float32.
+        (B, D, h, w) float32; finite, but without meaning where nothing is seen.
     """
     if kind == "l2":
         return F.normalize(features, dim=1, eps=EPSILON)
+    image = (1, 2, 3)
+    share = features.new_ones(())
+    if seen is not None and kind in ("standardize", "minmax"):
+        # In place of what is not seen, the mean of what is: so extremes and squares stay.
+        share = seen.mean(dim=image, keepdim=True)  # (B, 1, 1, 1)
+        mean = (features * seen).mean(dim=image, keepdim=True) / share.clamp(min=EPSILON)
+        features = torch.where(seen > 0, features, mean)
     if kind == "standardize":
-        mean = features.mean(dim=(1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
-        deviation = features.std(dim=(1, 2, 3), keepdim=True)
+        mean = features.mean(dim=image, keepdim=True)  # (B, 1, 1, 1)
+        count = features[0].numel()
+        lacking = (count - 1) / (share * count - 1).clamp(min=1)  # squares there are all zero
+        deviation = features.std(dim=image, keepdim=True) * lacking.sqrt()
         return (features - mean) / (deviation + EPSILON)
     if kind == "minmax":
-        low = features.amin(dim=(1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
-        high = features.amax(dim=(1, 2, 3), keepdim=True)
+        low = features.amin(dim=image, keepdim=True)  # (B, 1, 1, 1)
+        high = features.amax(dim=image, keepdim=True)
         return (features - low) / (high - low + EPSILON)
     return features
 
@@ -141,9 +152,11 @@ class ModalityFusion(nn.Module):
         maps = []
         for index, name in enumerate(self.modalities):
             refined = self.networks[name](features[name]) if self.networks else features[name]
-            refined = normalized(refined, self.normalization)
-            if presence is not None:
-                seen = presence[name][:, None].to(refined)  # (B, 1, h, w)
+            seen = (
+                None if presence is None else presence[name][:, None].to(refined)
+            )  # (B, 1, h, w)
+            refined = normalized(refined, self.normalization, seen)
+            if seen is not None:
                 stand_in = self.stand_in[index, :, None, None].to(refined)  # (D, 1, 1)
                 refined = torch.lerp(stand_in, refined, seen)  # exactly one of both
             maps.append(refined)

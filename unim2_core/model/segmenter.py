@@ -70,14 +70,6 @@ class SegmenterConfig:
         _require(SHARED not in self.modalities, self, "modalities", "no modality named", SHARED)
         _require(self.feature_dim >= 2, self, "feature_dim", "at least 2")
         _require(self.code_dim >= 1, self, "code_dim", "at least 1")
-        whole_image = self.normalization in ("standardize", "minmax")
-        _require(
-            not (self.stand_in and whole_image),
-            self,
-            "normalization",
-            "l2 or none, for",
-            "what a modality does not see would spoil the statistics of a whole image",
-        )
         _require(0 <= self.dropout < 1, self, "dropout", "at least 0 and less than 1")
 
     @property

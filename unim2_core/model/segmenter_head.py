@@ -76,7 +76,7 @@ class SegmenterHead(nn.Module):
             maps = inner @ weights["network_out"] + weights["network_out_bias"][:, None]
             maps = maps.reshape(tokens.shape)
             maps = maps + tokens if config.residual else maps
-        maps = self._normalized(maps)
+        maps = self._normalized(maps, seen)
         maps = seen * maps + (1 - seen) * weights["stand_in"][:, None, None]
         if config.fusion == "sum":
             return maps.sum(dim=0)
@@ -92,21 +92,23 @@ class SegmenterHead(nn.Module):
                 fused = F.relu(fused)
         return fused
 
-    def _normalized(self, maps: Tensor) -> Tensor:
-        """As ``fusion.normalized``, channels last."""
+    def _normalized(self, maps: Tensor, seen: Tensor) -> Tensor:
+        """As ``fusion.normalized``, channels last: (M, h, w, D), seen (M, h, w, 1)."""
         kind = self.config.normalization
         over = (1, 2, 3)
         if kind == "l2":
             return F.normalize(maps, dim=3, eps=EPSILON)
+        if kind == "none":
+            return maps
+        count = seen.sum(dim=over, keepdim=True) * maps.shape[3]  # (M, 1, 1, 1)
+        mean = (maps * seen).sum(dim=over, keepdim=True) / count.clamp(min=1)
+        filled = torch.where(seen > 0, maps, mean)
         if kind == "standardize":
-            centred = maps - maps.mean(dim=over, keepdim=True)
-            count = maps[0].numel()
-            deviation = (centred.square().sum(dim=over, keepdim=True) / (count - 1)).sqrt()
-            return centred / (deviation + EPSILON)
-        if kind == "minmax":
-            low, high = maps.amin(dim=over, keepdim=True), maps.amax(dim=over, keepdim=True)
-            return (maps - low) / (high - low + EPSILON)
-        return maps
+            squares = (filled - mean).square().sum(dim=over, keepdim=True)
+            deviation = (squares / (count - 1).clamp(min=1)).sqrt()
+            return (filled - mean) / (deviation + EPSILON)
+        low, high = filled.amin(dim=over, keepdim=True), filled.amax(dim=over, keepdim=True)
+        return (filled - low) / (high - low + EPSILON)
 
     def _code(self, fused: Tensor, weights: dict[str, Tensor]) -> Tensor:
         """(h, w, D) -> (h, w, d)."""
