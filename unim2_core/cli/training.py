@@ -88,7 +88,7 @@ def train_model(
         pictures: what is learnt from.
         served: pictures as the robot will see them, at the size to infer at.
         backbone: the frozen network.
-        how: the how.
+        how: the recipe.
         places: where everything goes.
         observers: told how the training goes, beside the progress bar.
         registration: sensor -> how it was registered, filled while the pictures are read.
@@ -124,10 +124,10 @@ def train_model(
                 facts=facts,
             )
         trained = Trained.network_of(learned, backbone, how.title)
-    report.update(trained.training)
-    trained = Trained(**{**vars(trained), "training": report})
     with console.status("graphs"):
-        bundle = write_bundle(places.out, served, backbone, trained, overwrite=places.overwrite)
+        bundle = write_bundle(
+            places.out, served, backbone, trained, report, registration, places.overwrite
+        )
     if not places.keep_run:
         shutil.rmtree(places.run, ignore_errors=True)
     return bundle
