@@ -69,6 +69,9 @@ def steadiness(found: Criteria) -> float:
     which would change with every trial that is added. What agrees with itself because everything
     is in few clusters has collapsed: 1 is taken off, so it is behind all that has not.
 
+    It has a weakness: a model that hardly uses a modality also hardly misses it. Mirrored pictures
+    do not reward that, so they are half of the score. Look at the weights that were found.
+
     Returns:
         At most 1; NaN where neither agreement is known.
     """
