@@ -223,11 +223,11 @@ Candidates = Sequence[tuple[Criteria, Callable[[], Model]]]
 
 
 def kmeans_candidates(where: Field, seed: int) -> list[Model]:
-    """As many clusterings, each from other places and other starting centres."""
+    """As many clusterings, each of other places and from other starting centres."""
     models: list[Model] = []
     for attempt in range(CANDIDATES):
         own = 1000 * seed + attempt
-        drawn = draw_places(where.train, PLACES // 2, own)
+        drawn = draw_places(where.train, PLACES // 4, own)
         models.append(KMeans(fit_clusters(*drawn, where.clusters, own), where.train.modalities))
     return models
 
