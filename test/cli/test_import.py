@@ -58,7 +58,7 @@ def imported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bund
     report = str(folder / "r.json")
     result = run(checkpoint, folder / "m.unim2", "--json", report)
     assert result.exit_code == 0, result.output
-    assert "another aspect" in result.output
+    assert "aspect 64x96" in result.output
     bundle = Bundle(folder / "m.unim2")
     assert json.loads(Path(report).read_text())["version"] == bundle.version
     return bundle

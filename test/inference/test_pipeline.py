@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 from scenes import HEIGHT, PERIOD_NS, START_NS, WIDTH, frame_sets, rgb_image, train_on
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import DecodeError, ModelError
 from unim2_core.inference.pipeline import Encoded, Pipeline
-from unim2_core.model.bundle import Bundle
+from unim2_core.model.bundle import MANIFEST, Bundle
 from unim2_core.sensing.bag_messages import camera_info_message, image_message
 from unim2_core.sensing.bag_writer import BagWriter
 from unim2_core.sensing.calibration import Intrinsics
@@ -177,3 +178,22 @@ def test_a_modality_without_its_calibration_is_missing(pipeline: Pipeline, tmp_p
     )
     assert result.used == ("rgb",)
     assert "camera_info" in result.missing["hha"]
+
+
+def test_a_model_that_would_crop_the_image_says_so(model_path: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(model_path, tmp_path / "paper.unim2"))
+    bundle = Bundle(copy)
+    encoding = {"modality": "rgb", "preset": "paper"}
+    entries = (bundle.manifest.modalities[0].model_copy(update={"encoding": encoding}),)
+    rest = bundle.manifest.modalities[1:]
+    manifest = bundle.manifest.model_copy(update={"modalities": entries + rest})
+    (copy / MANIFEST).write_text(manifest.model_dump_json())
+    pipeline = Pipeline(Bundle(copy), Rig.default(("rgb",)))
+
+    def frames(image: np.ndarray) -> FrameSet:
+        return FrameSet("rgb", {"rgb": Frame("rgb", START_NS, image)})
+
+    assert pipeline(frames(rgb_image(0))).classes.shape == (HEIGHT, WIDTH)
+    pipeline = Pipeline(Bundle(copy), Rig.default(("rgb",)))
+    with pytest.raises(DecodeError, match="cut off"):
+        pipeline(frames(rgb_image(0)[:, : WIDTH // 2]))

@@ -298,3 +298,21 @@ def test_impossible_frames() -> None:
         Encoder("rgb").encode(frame("rgb"), (0, 8))
     with pytest.raises(DecodeError):
         Encoder("rgb").encode(frame("rgb", np.zeros((0, 8, 3), np.uint8)), (8, 8))
+
+
+@pytest.mark.parametrize(
+    ("image", "size", "cut"),
+    [
+        ((480, 640), (240, 320), False),
+        ((1080, 1920), (288, 512), False),
+        ((320, 320), (320, 320), False),
+        ((480, 640), (320, 320), True),
+        ((640, 480), (240, 320), True),
+        ((720, 1280), (240, 320), True),
+    ],
+)
+def test_only_the_published_rules_cut_and_only_at_another_aspect(
+    image: tuple[int, int], size: tuple[int, int], cut: bool
+) -> None:
+    assert Encoder("rgb", "paper").crops(image, size) == cut
+    assert not Encoder("rgb", "robot").crops(image, size)

@@ -74,7 +74,7 @@ def command(
     """Make a model bundle of a checkpoint of the reference release.
 
     The network is read off the names and shapes of its tensors; code in the file is never run.
-    Images are encoded as published: cut to the aspect of --size.
+    Images are encoded as published, and must be of the aspect of --size.
 
     Example: unim2 import nyu.ckpt --out nyu.unim2
     """
@@ -114,8 +114,8 @@ def command(
         bundle = write_bundle(out, pictures, frozen, trained, overwrite=overwrite)
     console.print(escape(f"{bundle.path}: {bundle.manifest.summary}; version {bundle.version}"))
     warn(
-        f"images are cut to {pixels[0]}x{pixels[1]} as published: on a camera of another aspect "
-        "classes would be out of place; give its aspect with --size"
+        f"it takes images of the aspect {pixels[0]}x{pixels[1]}, encoded as published; for a "
+        "camera of another aspect import it with --size"
     )
     if json_file:
         write_json(json_file, {"version": bundle.version, **bundle.manifest.model_dump()})

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from unim2_core.errors import ModelError, RigError
+from unim2_core.errors import DecodeError, ModelError, RigError
 from unim2_core.inference.engine import Backend, Engine
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
@@ -145,7 +145,7 @@ class Pipeline:
         A modality whose encoding needs a calibration that is not there (yet) is missing.
 
         Raises:
-            DecodeError: an image cannot be encoded.
+            DecodeError: an image cannot be encoded, or the model would not see it whole.
         """
         images, missing = {}, {}
         for entry in self._modalities:
@@ -156,8 +156,16 @@ class Pipeline:
             image = self._images.get(entry.name)
             if image is None or image[0] != frame.stamp_ns:
                 size = self.bundle.manifest.infer_size
+                encoder = self._encoders[entry.name]
+                if encoder.crops((frame.height, frame.width), size):
+                    raise DecodeError(
+                        f"the model would cut off a part of the image of {frame.sensor}",
+                        expected=f"an image of the aspect {size[0]}x{size[1]}",
+                        found=f"{frame.height}x{frame.width}",
+                        remedy="train or import it with --size of the camera's aspect",
+                    )
                 try:
-                    pixels, mask = self._encoders[entry.name].encode(frame, size, frame.camera)
+                    pixels, mask = encoder.encode(frame, size, frame.camera)
                 except RigError as error:
                     missing[entry.name] = f"{error.what}: no {error.expected}"
                     continue

@@ -15,7 +15,7 @@ from unim2_core.sensing import robot_encoding as robot
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.frames import Frame
 from unim2_core.sensing.paper_encoding import PAPER_ENCODINGS
-from unim2_core.sensing.resampling import Size, resize_published
+from unim2_core.sensing.resampling import Size, covering_size, resize_published
 from unim2_core.sensing.thermal import RunningRange
 
 Preset = Literal["paper", "robot"]
@@ -183,6 +183,15 @@ class Encoder:
         if name == "thermal":
             return robot.encode_thermal(frame, size, self.thermal_window_k, self._running)
         return _STATELESS[name](frame, size)
+
+    def crops(self, image: Size, size: Size) -> bool:
+        """Whether a part of an image would be cut off: classes could not be put back in place.
+
+        Args:
+            image: its (height, width), pixels.
+            size: to encode at.
+        """
+        return self.preset == "paper" and covering_size(image, size) != size
 
     def reset(self) -> None:
         """Forget the stream: the next frame is taken as the first one."""
