@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 
 import rclpy
@@ -23,7 +24,7 @@ def ros(args: list[str] | None = None) -> Iterator[None]:
     """ROS, from before the first node is made until after the last one is destroyed.
 
     rclpy's own handlers would shut the context down under a node that still has to report; here
-    both signals raise KeyboardInterrupt, which ends the block quietly.
+    both signals raise KeyboardInterrupt, which ends the block quietly, until ``spin`` takes over.
 
     Args:
         args: the process' arguments; None: ``sys.argv``.
@@ -53,12 +54,16 @@ def spin(node: Node) -> None:
     """Run a node's callbacks until the process is interrupted.
 
     A terminal and ``ros2 launch`` both send SIGINT: the second one must not cut short what the
-    first has begun. SIGTERM ends the process at once from then on.
+    first has begun. SIGTERM ends the process at once from then on. From here on signals raise
+    nothing: an exception could be lost in whatever code it happened to meet.
     """
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: interrupted.set())
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
-        while True:
+    with contextlib.suppress(ExternalShutdownException):
+        while not interrupted.is_set():
             executor.spin_once(timeout_sec=POLL_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
