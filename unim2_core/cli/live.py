@@ -27,7 +27,7 @@ SETTLE_S = 1.0
 """After the last message: more than the deadline and one frame."""
 START_S = 60.0
 POLL_S = 0.05
-STOP_S = 15.0
+STOP_S = 30.0
 
 
 @dataclass(frozen=True)
