@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 IGNORED = 255
 """The label of a pixel that has none."""
-RESIZED = 8
+RESIZED = 2
 """Images whose scores are resized at once: those of a whole batch would not stay in the cache."""
 
 
