@@ -36,7 +36,7 @@ from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.synthetic import WORLD_VERSION, DriveConfig, default_rig, write_drive
 from unim2_core.data.views import Mirrored
-from unim2_core.evaluation.metrics import Integers, clustering_scores, counts, matched
+from unim2_core.evaluation.runner import Tally
 from unim2_core.learning.feature_cache import open_features
 from unim2_core.learning.features import FeatureStore
 from unim2_core.learning.kmeans import Clusters, fit_clusters
@@ -127,14 +127,11 @@ Model = Classifier | KMeans
 
 
 @torch.no_grad()
-def confusion(
-    model: Model, store: FeatureStore, clusters: int, without: str | None = None
-) -> Integers:
-    """Counts over a whole store, (K, K); ``without`` a modality."""
+def counted(model: Model, store: FeatureStore, clusters: int, without: str | None = None) -> Tally:
+    """Counts over a whole store; ``without`` a modality. Scores are resized, not classes."""
     assert store.labels is not None
     assert store.classes is not None
-    classes = len(store.classes.names)
-    table = np.zeros((clusters, classes), np.int64)
+    tally = Tally(clusters, len(store.classes.names))
     for start in range(0, len(store), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(store)))
         tokens, presence = loaded(store, rows, model.modalities)
@@ -142,14 +139,8 @@ def confusion(
             presence[without] = torch.zeros_like(presence[without])
         labels = store.labels[rows]
         scores = resized(model.scores(tokens, presence), labels.shape[1:])
-        table += counts(scores.argmax(dim=1).numpy(), labels, clusters, classes)
-    return table
-
-
-def miou(table: Integers, whole: Integers | None = None) -> float:
-    """Percent; clusters are matched to classes by the counts ``whole``, else by these."""
-    classes = None if whole is None else matched(whole)
-    return 100 * clustering_scores(table, classes).mean_iou
+        tally.add(scores.argmax(dim=1).numpy(), labels)
+    return tally
 
 
 def synthetic(arguments: argparse.Namespace, backbone: FrozenBackbone, cache: Path) -> Field:
@@ -305,8 +296,8 @@ def measure(
                 with tempfile.TemporaryDirectory() as run:
                     models = trained_candidates(where, made, Path(run))
             judged = [criteria(model, where.train, where.mirrored) for model in models]  # type: ignore[arg-type]
-            tables = [confusion(model, where.test, where.clusters) for model in models]
-            figures = [miou(table) for table in tables]
+            tallies = [counted(model, where.test, where.clusters) for model in models]
+            figures = [100 * tally.scores.mean_iou for tally in tallies]
             choice = chosen(judged)
             rows.setdefault(title, Row()).add(figures, choice)
             if method == "unim2":
@@ -317,9 +308,10 @@ def measure(
                         rules[rule].append((rank_correlation(values, np.array(figures)), best))
             if title == "UniM2 robot":
                 for name in where.train.modalities:
+                    left = [counted(m, where.test, where.clusters, name) for m in models]
                     without = [
-                        miou(confusion(model, where.test, where.clusters, name), table)
-                        for model, table in zip(models, tables, strict=True)
+                        100 * tally.scores_by(whole.scores.classes).mean_iou
+                        for tally, whole in zip(left, tallies, strict=True)
                     ]
                     rows.setdefault(f"UniM2 robot without {name}", Row()).add(without, choice)
             console.print(

@@ -13,9 +13,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import console, progress, warn
+from unim2_core.cli.learning_data import torch_is_here
 from unim2_core.cli.live import LiveReport, ros_is_here, run_live
+from unim2_core.cli.options import MAX_SEED
 from unim2_core.cli.segment import print_report, segment_bag
-from unim2_core.cli.train import MAX_SEED, torch_is_here
 from unim2_core.data.synthetic import DriveConfig, default_rig, write_drive
 from unim2_core.errors import Unim2Error
 from unim2_core.files import cannot_write, write_atomically

@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 
 from unim2_core.cli.console import console, warn, write_json
+from unim2_core.cli.learning_data import MULTIPLE, torch_is_here
 from unim2_core.cli.options import JsonFile, size_from
-from unim2_core.cli.train import MULTIPLE, torch_is_here
 from unim2_core.data.made_up_pictures import MadeUpPictures
 from unim2_core.errors import ModelError
 from unim2_core.files import sha256

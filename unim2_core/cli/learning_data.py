@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -29,6 +30,67 @@ CLUSTERS = 12
 PUBLISHED = ("nyu", "nyu4", "mfnet", "mcubes")
 BAR = 40
 """Columns of a bar that stands for 1."""
+
+Drives = Annotated[
+    list[Path] | None, typer.Option("--bag", help="Drive to learn from; repeatable.")
+]
+DataSet = Annotated[
+    str | None,
+    typer.Option(help="Or images: nyu, nyu4, mfnet, mcubes, or a YAML file that lists them."),
+]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder of nyu, mfnet or mcubes.", file_okay=False)
+]
+Variant = Annotated[
+    str | None,
+    typer.Option(help="Published configuration: S, B; for mcubes IA, IN, ID, IND, INAD."),
+]
+Modalities = Annotated[
+    str | None,
+    typer.Option(help="Comma-separated, the reference first; default: rgb,thermal for bags."),
+]
+Clusters = Annotated[
+    str | None,
+    typer.Option(help="Number of classes, or auto: suggested; default: 12, or as published."),
+]
+BackboneName = Annotated[
+    str | None,
+    typer.Option(
+        help="texture (an untrained baseline), dinov3_vits16, dinov3_vits16plus, "
+        "dinov3_vitb16, dinov3_vitl16, or a file of weights."
+    ),
+]
+Download = Annotated[bool, typer.Option(help="Fetch weights from the hub.")]
+PresetName = Annotated[Preset, typer.Option(help="robot, or paper: every rule as published.")]
+EncodedSize = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to encode at.")]
+Frames = Annotated[int, typer.Option(min=1, help="Frame sets of each drive to use.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")]
+Cache = Annotated[Path | None, typer.Option(help="Folder for features; default: UNIM2_CACHE.")]
+
+
+def default_cache() -> Path:
+    """Where features are kept: ``UNIM2_CACHE``, or below the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("UNIM2_CACHE") or Path(base, "unim2")).expanduser()
+
+
+def torch_is_here() -> None:
+    """Check that what making a model needs can be imported.
+
+    Raises:
+        ModelError: something is not installed.
+    """
+    try:
+        import lightning_fabric  # noqa: F401
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ModelError(
+            "making a model needs more than running one",
+            expected="torch, lightning-fabric, onnx and onnxscript",
+            found=str(error),
+            remedy="pip install 'unim2[train]'",
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ Topics = Annotated[
 JsonFile = Annotated[
     Path | None, typer.Option("--json", help="Write the results here too, for machines.")
 ]
+MAX_SEED = 2**31 - 1
+"""What OpenCV's generator takes."""
 BackendName = Annotated[Backend, typer.Option("--backend", help="What runs the graphs.")]
 
 

@@ -12,13 +12,27 @@ from rich.table import Table
 from unim2_core.cli.console import console, warn, write_json
 from unim2_core.cli.learning_data import (
     Asked,
+    BackboneName,
+    Cache,
+    Clusters,
+    DataRoot,
+    DataSet,
+    Device,
+    Download,
+    Drives,
+    EncodedSize,
+    Frames,
     LearningData,
+    Modalities,
+    PresetName,
+    Variant,
     clusters_from,
+    default_cache,
     open_learning_data,
     suggested_clusters,
+    torch_is_here,
 )
-from unim2_core.cli.options import JsonFile, RigFile, Topics
-from unim2_core.cli.train import MAX_SEED, default_cache, torch_is_here
+from unim2_core.cli.options import MAX_SEED, JsonFile, RigFile, Topics
 from unim2_core.data.drive_labels import SYNTHETIC
 from unim2_core.errors import ModelError
 from unim2_core.files import cannot_write
@@ -34,20 +48,10 @@ MIOU, ACCURACY = 0.75, 0.25
 
 def command(
     out: Annotated[Path, typer.Option("--out", help="Settings to write, NAME.yaml.")],
-    bag: Annotated[
-        list[Path] | None, typer.Option("--bag", help="Drive to learn from; repeatable.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Or images: nyu, nyu4, mfnet, mcubes, or a YAML file that lists them."),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of nyu, mfnet or mcubes.", file_okay=False)
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(help="Published configuration: S, B; for mcubes IA, IN, ID, IND, INAD."),
-    ] = None,
+    bag: Drives = None,
+    data: DataSet = None,
+    root: DataRoot = None,
+    variant: Variant = None,
     rig: RigFile = None,
     topic: Topics = None,
     trials: Annotated[
@@ -70,33 +74,21 @@ def command(
     method: Annotated[
         Literal["unim2", "naive_fusion", "rgb_only"], typer.Option(help="How classes are found.")
     ] = "unim2",
-    modalities: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated, the reference first; default: rgb,thermal for bags."),
-    ] = None,
-    clusters: Annotated[
-        str | None,
-        typer.Option(help="Number of classes, or auto: suggested; default: 12, or as published."),
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="As of unim2 train; default: the untrained texture.")
-    ] = None,
-    download: Annotated[bool, typer.Option(help="Fetch weights from the hub.")] = False,
-    preset: Annotated[
-        Literal["robot", "paper"], typer.Option(help="As of unim2 train.")
-    ] = "robot",
+    modalities: Modalities = None,
+    clusters: Clusters = None,
+    backbone: BackboneName = None,
+    download: Download = False,
+    preset: PresetName = "robot",
     steps: Annotated[
         int | None, typer.Option(min=2, help="Batches of a trial; default: 600, or as published.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to encode at.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frame sets of each drive to use.")] = 100,
+    size: EncodedSize = None,
+    frames: Frames = 100,
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Equal seeds suggest equal trials.")
     ] = 0,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")] = "auto",
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for features; default: UNIM2_CACHE.")
-    ] = None,
+    device: Device = "auto",
+    cache: Cache = None,
     run: Annotated[
         Path | None, typer.Option(help="Folder of the study; default: NAME.search.")
     ] = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,75 +12,52 @@ from rich.table import Table
 
 from unim2_core.cli.console import console, warn, write_json
 from unim2_core.cli.learning_data import (
-    MULTIPLE,
     Asked,
+    BackboneName,
+    Cache,
+    Clusters,
+    DataRoot,
+    DataSet,
+    Device,
+    Download,
+    Drives,
+    EncodedSize,
+    Frames,
+    Modalities,
+    PresetName,
+    Variant,
     clusters_from,
+    default_cache,
     open_learning_data,
     suggested_clusters,
+    torch_is_here,
 )
-from unim2_core.cli.options import JsonFile, RigFile, Topics
-from unim2_core.errors import ModelError
+from unim2_core.cli.options import MAX_SEED, JsonFile, RigFile, Topics
 from unim2_core.model.bundle import SUFFIX, Bundle, check_place
-
-__all__ = ["MAX_SEED", "MULTIPLE", "command", "default_cache", "torch_is_here"]
-
-MAX_SEED = 2**31 - 1
-"""What OpenCV's generator takes."""
-
-
-def default_cache() -> Path:
-    """Where features are kept: ``UNIM2_CACHE``, or below the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("UNIM2_CACHE") or Path(base, "unim2")).expanduser()
 
 
 def command(
     out: Annotated[Path, typer.Option("--out", help=f"Bundle to write, NAME{SUFFIX}.")],
-    bag: Annotated[
-        list[Path] | None, typer.Option("--bag", help="Drive to learn from; repeatable.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Or images: nyu, nyu4, mfnet, mcubes, or a YAML file that lists them."),
-    ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder of nyu, mfnet or mcubes.", file_okay=False)
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(help="Published configuration: S, B; for mcubes IA, IN, ID, IND, INAD."),
-    ] = None,
+    bag: Drives = None,
+    data: DataSet = None,
+    root: DataRoot = None,
+    variant: Variant = None,
     rig: RigFile = None,
     topic: Topics = None,
     method: Annotated[
         Literal["unim2", "naive_fusion", "rgb_only", "kmeans"],
         typer.Option(help="How classes are found."),
     ] = "unim2",
-    modalities: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated, the reference first; default: rgb,thermal for bags."),
-    ] = None,
-    clusters: Annotated[
-        str | None,
-        typer.Option(help="Number of classes, or auto: suggested; default: 12, or as published."),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(
-            help="texture (an untrained baseline), dinov3_vits16, dinov3_vits16plus, "
-            "dinov3_vitb16, dinov3_vitl16, or a file of weights."
-        ),
-    ] = None,
-    download: Annotated[bool, typer.Option(help="Fetch weights from the hub.")] = False,
-    preset: Annotated[
-        Literal["robot", "paper"],
-        typer.Option(help="robot, or paper: every rule as published."),
-    ] = "robot",
+    modalities: Modalities = None,
+    clusters: Clusters = None,
+    backbone: BackboneName = None,
+    download: Download = False,
+    preset: PresetName = "robot",
     steps: Annotated[
         int | None, typer.Option(min=2, help="Batches; default: 600, or as published.")
     ] = None,
-    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to encode at.")] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Frame sets of each drive to use.")] = 100,
+    size: EncodedSize = None,
+    frames: Frames = 100,
     config: Annotated[
         Path | None,
         typer.Option(help="Settings to train with, from unim2 search.", dir_okay=False),
@@ -89,10 +65,8 @@ def command(
     seed: Annotated[
         int, typer.Option(min=0, max=MAX_SEED, help="Equal seeds give equal models.")
     ] = 0,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")] = "auto",
-    cache: Annotated[
-        Path | None, typer.Option(help="Folder for features; default: UNIM2_CACHE.")
-    ] = None,
+    device: Device = "auto",
+    cache: Cache = None,
     run: Annotated[
         Path | None,
         typer.Option(help="Folder for checkpoints and logs; default: NAME.run until it is done."),
@@ -176,25 +150,6 @@ def command(
     print_bundle(bundle, opened.registration)
     if json_file:
         write_json(json_file, {"version": bundle.version, **bundle.manifest.training})
-
-
-def torch_is_here() -> None:
-    """Check that what making a model needs can be imported.
-
-    Raises:
-        ModelError: something is not installed.
-    """
-    try:
-        import lightning_fabric  # noqa: F401
-        import onnxscript  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise ModelError(
-            "making a model needs more than running one",
-            expected="torch, lightning-fabric, onnx and onnxscript",
-            found=str(error),
-            remedy="pip install 'unim2[train]'",
-        ) from error
 
 
 def print_bundle(bundle: Bundle, registration: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import Encoder, Preset
 from unim2_core.sensing.registrar import Registrar, with_depth
-from unim2_core.sensing.resampling import Size, covering_size, nearest_indices
+from unim2_core.sensing.resampling import Size, nearest_indices
 from unim2_core.sensing.rig import Rig
 
 RULES_VERSION = 1
@@ -100,7 +100,6 @@ class DrivePictures:
         }
         encoders = self._encoders()
         self._sensors = {name: encoder.modality.sensor for name, encoder in encoders.items()}
-        self._whole = all(encoder.preset != "paper" for encoder in encoders.values())
         self.rig = with_depth(rig, frozenset(self._sensors.values()))
         self.missing: Counter[str] = Counter()
         self.registration: dict[str, str] = {}
@@ -272,7 +271,8 @@ class DrivePictures:
                 reason = frames.missing.get(self._sensors[name], "not in the rig")
                 self.missing[f"{name}: {reason}"] += 1
                 continue
-            self._check_whole((frame.height, frame.width))
+            if encoder.crops((frame.height, frame.width), self._size):
+                raise self._cropped((frame.height, frame.width))
             try:
                 images[name], mask = encoder.encode(frame, self._size, frame.camera)
             except RigError as error:  # its calibration may come later in the drive
@@ -283,11 +283,8 @@ class DrivePictures:
                 valid[name] = mask
         return images, valid
 
-    def _check_whole(self, image: Size) -> None:
-        """Refuse a size at which the published rules would cut off a part of the image."""
-        if self._whole or covering_size(image, self._size) == self._size:
-            return
-        raise ModelError(
+    def _cropped(self, image: Size) -> ModelError:
+        return ModelError(
             "the preset paper would crop the images, and classes could not be put back in place",
             expected=f"a size with the aspect of the images, {image[0]}x{image[1]}",
             found=f"{self._size[0]}x{self._size[1]}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,7 +18,7 @@ _SINE_CHANNELS = {"robot": (0,), "paper": (0, 2)}
 """Of an encoded angle of polarization: a mirror turns the sign of sin 2a."""
 
 
-class _View:
+class _View(ABC):
     """Some pictures of a source, seen in another way; a ``PictureSource``.
 
     Args:
@@ -76,8 +77,9 @@ class _View:
             if row == last:
                 return
 
+    @abstractmethod
     def _seen(self, picture: Picture) -> Picture:
-        raise NotImplementedError
+        """What becomes of a picture."""
 
 
 class Mirrored(_View):

@@ -133,21 +133,22 @@ class Learner:
         objective = deepcopy(objective).cpu()  # it may be in training, on another device
         probe = objective.cluster_probe.centers.detach()
         made = Classifier(objective.segmenter, probe, mean, scale)
+        codes = self._codes(made)
         if self.recipe.prototypes == "refitted":
-            codes = self._codes(made)
             made.prototypes = refitted(codes, self.recipe.clusters, self.recipe.trainer.seed)
-        shares = self.shares(made)
+        shares = _shares(codes, made.prototypes)
         made.prototypes = made.prototypes[torch.from_numpy(np.argsort(-shares, kind="stable"))]
         return made
 
     def shares(self, classifier: Classifier) -> NDArray[np.float64]:
         """The share of the places in each cluster, (K,)."""
-        codes = self._codes(classifier)
-        best = (codes @ classifier.prototypes.T).argmax(dim=1).numpy()
-        return np.asarray(np.bincount(best, minlength=len(classifier.prototypes)) / len(best))
+        return _shares(self._codes(classifier), classifier.prototypes)
 
     def _codes(self, classifier: Classifier) -> Tensor:
-        """(N, d) unit codes of places drawn from pictures that are spread evenly."""
+        """(N, d) unit codes of places drawn from pictures that are spread evenly.
+
+        What no modality sees has a code, too, but says nothing of the world: it is left out.
+        """
         places = min(PLACES, int(np.prod(self.store.grid)))
         count = min(len(self.store), max(1, MOST_CODES // places))
         rows = np.unique(np.linspace(0, len(self.store) - 1, count).round().astype(np.int64))
@@ -165,7 +166,8 @@ class Learner:
             seen = {
                 name: part.flatten(1)[:, chosen_places][:, None] for name, part in presence.items()
             }
-            found.append(classifier.codes(drawn, seen)[0, :, 0].T)  # (places, d)
+            there = torch.stack(list(seen.values())).amax(dim=0)[0, 0] > 0  # (places,)
+            found.append(classifier.codes(drawn, seen)[0, :, 0].T[there])  # (n, d)
         return F.normalize(torch.cat(found), dim=1)
 
     def learn(
@@ -255,6 +257,7 @@ class Learner:
         report = {
             "preset": recipe.preset,
             "steps": recipe.trainer.steps,
+            "batch": min(recipe.batch, len(self.store)),
             "seconds": round(trained.seconds, 1),
             "precision": trained.precision,
             "chosen": {
@@ -269,6 +272,12 @@ class Learner:
         if recipe.neighbors.min_gap_s:
             report["neighbors_apart_s"] = self.neighbors.min_gap_s
         return report
+
+
+def _shares(codes: Tensor, prototypes: Tensor) -> NDArray[np.float64]:
+    """The share of unit codes (N, d) that is nearest to each of the prototypes (K, d): (K,)."""
+    best = (codes @ prototypes.T).argmax(dim=1).numpy()
+    return np.asarray(np.bincount(best, minlength=len(prototypes)) / len(best))
 
 
 def refitted(codes: Tensor, clusters: int, seed: int) -> Tensor:

@@ -8,7 +8,9 @@ from unim2_core.learning.features import FeatureStore, check_presence
 from unim2_core.learning.kmeans import Clusters, Floats, fit_clusters
 
 PLACES = 400
-"""Tokens drawn from each picture."""
+"""Tokens drawn from each picture, at most."""
+MOST_PLACES = 60_000
+"""And of all together: memory must not grow with the number of pictures."""
 
 
 def cluster_store(store: FeatureStore, clusters: int, seed: int) -> Clusters:
@@ -23,7 +25,9 @@ def cluster_store(store: FeatureStore, clusters: int, seed: int) -> Clusters:
         ModelError: there are too few places, or a modality is in none of the pictures.
     """
     check_presence(store)
-    tokens, presence = draw_places(store, PLACES, seed)
+    rows = np.arange(0, len(store), max(1, -(-len(store) // MOST_PLACES)))  # taken as a view
+    places = min(PLACES, MOST_PLACES // max(1, len(rows)))
+    tokens, presence = draw_places(store.take(rows), places, seed)
     return fit_clusters(tokens, presence, clusters, seed)
 
 
