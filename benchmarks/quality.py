@@ -19,7 +19,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from unim2_core.data.drive_labels import SYNTHETIC
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.synthetic import WORLD_VERSION, DriveConfig, default_rig, write_drive
-from unim2_core.data.views import Mirrored
+from unim2_core.data.views import Cropped, Mirrored
 from unim2_core.evaluation.runner import Tally
 from unim2_core.learning.feature_cache import open_features
 from unim2_core.learning.features import FeatureStore
@@ -46,11 +46,13 @@ from unim2_core.learning.selection import (
     DEFAULT_RULE,
     RULES,
     Criteria,
+    assigned,
     chosen,
     criteria,
     loaded,
     looked_at,
     rank_correlation,
+    with_peers,
 )
 from unim2_core.learning.trainer import load_candidate, train
 from unim2_core.learning.training_free import PLACES, draw_places
@@ -72,6 +74,7 @@ class Field:
     name: str
     train: FeatureStore
     mirrored: FeatureStore
+    cropped: FeatureStore
     test: FeatureStore
     clusters: int
 
@@ -204,13 +207,13 @@ def opened(
 ) -> Field:
     """Features of both parts."""
     store = open_features(train_on, backbone, cache)
-    mirrored = open_features(Mirrored(train_on, looked_at(len(store)).tolist()), backbone, cache)
+    rows = looked_at(len(store)).tolist()
+    mirrored = open_features(Mirrored(train_on, rows), backbone, cache)
+    middles = Cropped(train_on, rows, backbone.patch_size)
+    cropped = open_features(middles, backbone, cache)
     test = open_features(test_on, backbone, cache)
     assert test.classes is not None
-    return Field(name, store, mirrored, test, len(test.classes.names))
-
-
-Candidates = Sequence[tuple[Criteria, Callable[[], Model]]]
+    return Field(name, store, mirrored, cropped, test, len(test.classes.names))
 
 
 def kmeans_candidates(where: Field, seed: int) -> list[Model]:
@@ -236,23 +239,34 @@ def trained_candidates(where: Field, made: Recipe, run: Path) -> list[Model]:
     return models
 
 
+def judged_without_labels(models: Sequence[Model], where: Field) -> list[Criteria]:
+    """All criteria of all candidates."""
+    found = [criteria(model, where.train, where.mirrored, where.cropped) for model in models]  # type: ignore[arg-type]
+    return with_peers(found, [assigned(model, where.train) for model in models])  # type: ignore[arg-type]
+
+
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="texture", help="texture, or a file of weights")
     parser.add_argument("--cwfid", type=Path, help="folder that holds cwfid/")
+    parser.add_argument("--real-only", action="store_true", help="leave the synthetic world out")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300, help="batches of each training")
     parser.add_argument("--seconds", type=float, default=45.0, help="length of a training drive")
     parser.add_argument("--cache", type=Path, help="keeps drives and features")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     arguments = parser.parse_args()
+    if arguments.real_only and not arguments.cwfid:
+        parser.error("--real-only leaves nothing to measure on; expected --cwfid with it")
     backbone = FrozenBackbone(arguments.backbone)
     found: dict[str, dict[str, Row]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         cache = arguments.cache or Path(scratch)
         cache.mkdir(parents=True, exist_ok=True)
-        places = [synthetic(arguments, backbone, cache)]
+        places = []
+        if not arguments.real_only:
+            places.append(synthetic(arguments, backbone, cache))
         if arguments.cwfid:
             places.append(cwfid(arguments.cwfid, backbone, cache))
         for where in places:
@@ -295,7 +309,7 @@ def measure(
                 )
                 with tempfile.TemporaryDirectory() as run:
                     models = trained_candidates(where, made, Path(run))
-            judged = [criteria(model, where.train, where.mirrored) for model in models]  # type: ignore[arg-type]
+            judged = judged_without_labels(models, where)
             tallies = [counted(model, where.test, where.clusters) for model in models]
             figures = [100 * tally.scores.mean_iou for tally in tallies]
             choice = chosen(judged)
