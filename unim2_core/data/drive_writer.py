@@ -192,4 +192,9 @@ def default_rig(config: DriveConfig) -> Rig:
                 rotation_xyzw=quaternion(rotation),
             ),
         )
-    return Rig(name="synthetic", reference=REFERENCE, sensors=sensors)
+    return Rig(
+        name="synthetic",
+        reference=REFERENCE,
+        deadline_s=round(0.5 / config.rate_hz, 4),
+        sensors=sensors,
+    )

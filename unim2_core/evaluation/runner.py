@@ -56,6 +56,11 @@ class Tally:
         self._labelled += int((labels < self._classes).sum())
 
     @property
+    def table(self) -> NDArray[np.int64]:
+        """(K or C, C) counts: rows are clusters, columns are classes."""
+        return self._table
+
+    @property
     def labelled(self) -> int:
         """How many pixels had a label."""
         return self._labelled

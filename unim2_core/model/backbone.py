@@ -276,18 +276,23 @@ class DinoV3(nn.Module):
         """
         return torch.cat(self.forward_features(images, self.n_layers).layers, dim=-1)
 
-    def forward_features(self, images: Tensor, n_layers: int = 1) -> Features:
+    def forward_features(
+        self, images: Tensor, n_layers: int = 1, masked: Tensor | None = None
+    ) -> Features:
         """Compute all outputs of the network.
 
         Args:
             images: as in ``forward``.
             n_layers: for how many of the last blocks patch tokens are wanted.
+            masked: (B, h, w) bool, patches that the mask token takes the place of.
 
         Raises:
             ModelError: the images have another shape.
         """
         h, w = self._grid(images)
         x = self.patch_embed(images)  # (B, h * w, D)
+        if masked is not None:
+            x = torch.where(masked.flatten(1)[..., None], self.mask_token.to(x.dtype), x)
         prefix = torch.cat([self.cls_token, self.storage_tokens], dim=1)
         n_prefix = prefix.shape[1]
         x = torch.cat([prefix.expand(x.shape[0], -1, -1), x], dim=1)  # (B, N, D)
