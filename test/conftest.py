@@ -31,7 +31,7 @@ def parity_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small RGB and thermal model on the baseline backbone; not to be changed."""
+    """A small RGB and thermal model on the simple features; not to be changed."""
     torch = pytest.importorskip("torch")
     torch.set_num_threads(1)
     from scenes import train_on, write_bag

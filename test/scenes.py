@@ -71,9 +71,14 @@ def write_bag(
 def train_on(
     drive: Path, rig: Rig, modalities: tuple[str, ...], out: Path, *, clusters: int
 ) -> Path:
-    """A model by k-means on the baseline backbone; needs torch."""
+    """A model by k-means on the simple features; needs torch."""
     from unim2_core.cli.training import Places, train_on_drives
 
     places = Places(out, out.parent / "cache", out.parent / "run")
-    made = train_on_drives([drive], rig, modalities, places, method="kmeans", clusters=clusters)
+    made = train_on_drives(
+        *([drive], rig, modalities, places),
+        method="kmeans",
+        clusters=clusters,
+        backbone="texture",
+    )
     return made.path

@@ -80,7 +80,7 @@ def learned(backbone: FrozenBackbone) -> Learned:
 @pytest.fixture(scope="module")
 def backbone() -> FrozenBackbone:
     torch.set_num_threads(1)
-    return FrozenBackbone()
+    return FrozenBackbone("texture")
 
 
 @pytest.fixture(scope="module")

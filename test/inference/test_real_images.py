@@ -98,7 +98,7 @@ def test_every_real_image_is_segmented_under_its_own_header(
     common = ["--rig", str(rig)]
     runner = CliRunner()
     train = ["train", "--bag", str(bag), "--out", str(model), "--clusters", "6"]
-    train += ["--steps", "20", "--cache", str(tmp_path / "cache")]
+    train += ["--steps", "20", "--cache", str(tmp_path / "cache"), "--backbone", "texture"]
     result = runner.invoke(app, [*train, "--modalities", modalities, *common])
     assert result.exit_code == 0, result.output
     result = runner.invoke(

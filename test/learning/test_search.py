@@ -240,15 +240,15 @@ def test_a_score_that_is_no_number_ends_the_search(store: FeatureStore, tmp_path
 
 def test_steadiness_is_comparable_and_puts_a_collapsed_model_behind() -> None:
     nan = float("nan")
-    assert steadiness(Criteria(0.1, 0.9, 0.4, 0.8)) == pytest.approx(0.6)
-    assert steadiness(Criteria(9.0, 0.9, nan, 0.8)) == pytest.approx(0.8)
-    assert steadiness(Criteria(0.1, 0.3, 1.0, 1.0)) <= 0
-    assert np.isnan(steadiness(Criteria(0.1, 0.9, nan, nan)))
+    assert steadiness(Criteria(0.1, 0.9, 0.1, 0.4, 0.8)) == pytest.approx(0.6)
+    assert steadiness(Criteria(9.0, 0.9, 0.1, 0.8)) == pytest.approx(0.8)
+    assert steadiness(Criteria(0.1, 0.3, 1.0, 1.0, 1.0)) <= 0
+    assert np.isnan(steadiness(Criteria(0.1, 0.9, 1.0, nan, nan)))
 
 
 def test_a_real_score_finds_the_better_of_trials(store: FeatureStore, tmp_path: Path) -> None:
     def score(classifier: Classifier) -> float:
-        return steadiness(criteria(classifier, store))
+        return steadiness(criteria(classifier, store, mirrored=store))
 
     search = _search(store, score, trials=2, stages=1)
     study = search.open(_url(tmp_path), "one")

@@ -20,6 +20,7 @@ from unim2_core.learning.selection import (
     looked_at,
     rank_correlation,
     regret,
+    steady,
     with_peers,
 )
 
@@ -88,20 +89,32 @@ def test_what_does_not_tell_apart_has_no_rank_correlation() -> None:
 
 
 def _found(
-    margin: float, entropy: float = 0.9, subsets: float = NAN, flips: float = NAN
+    margin: float,
+    entropy: float = 0.9,
+    subsets: float = NAN,
+    flips: float = NAN,
+    crops: float = NAN,
 ) -> Criteria:
-    return Criteria(margin, entropy, subsets, flips)
+    return Criteria(margin, entropy, subsets, flips, crops)
 
 
 def test_ranks_are_averaged_and_equal_values_share_theirs() -> None:
     found = [_found(0.1, subsets=0.5), _found(0.3, subsets=0.5), _found(0.2, subsets=0.9)]
     np.testing.assert_allclose(combined(found), [(0 + 0.5) / 2, (2 + 0.5) / 2, (1 + 2) / 2])
-    assert chosen(found) == 2
+    assert chosen(found, "combined") == 2
+
+
+def test_the_default_asks_other_views_of_a_picture_and_nothing_else() -> None:
+    found = [_found(0.9, 0.9, 0.9, flips=0.2, crops=0.6), _found(0.1, 0.6, 0.1, 0.3, 0.7)]
+    np.testing.assert_allclose(steady(found), [0, 1])
+    assert chosen(found) == 1
+    np.testing.assert_allclose(steady([_found(0.2), _found(0.1)]), [0, 0])  # no views: the last
+    assert chosen([_found(0.2), _found(0.1)]) == 1
 
 
 def test_a_collapsed_candidate_comes_last_however_sure_it_is() -> None:
     found = [_found(0.9, 0.1, 1, 1), _found(0.1, 0.8, 0.1, 0.1), _found(0.2, 0.9, 0.2, 0.2)]
-    assert combined(found).argmin() == 0
+    assert combined(found).argmin() == steady(found).argmin() == 0
     assert chosen(found) == 2
 
 
@@ -113,12 +126,12 @@ def test_a_criterion_that_is_not_known_of_all_is_ignored() -> None:
 
 
 def test_of_equal_candidates_the_last_is_chosen() -> None:
-    assert chosen([_found(0.2), _found(0.2), _found(0.1)]) == 1
+    assert chosen([_found(0.2), _found(0.2), _found(0.1)], "margin") == 1
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_every_rule_scores_every_candidate(rule: str) -> None:
-    found = [_found(0.2, 0.7, 0.1, 0.3), _found(0.3, 0.8, 0.2, 0.4)]
+    found = [_found(0.2, 0.7, 0.1, 0.3, 0.1), _found(0.3, 0.8, 0.2, 0.4, 0.2)]
     assert RULES[rule](found).shape == (2,)
     assert chosen(found, rule) == 1
 
@@ -171,10 +184,10 @@ def _store(values: np.ndarray) -> FeatureStore:
 def test_criteria_of_models_that_need_a_modality_and_that_do_not() -> None:
     values = np.random.default_rng(0).integers(0, 4, (10, 6, 8))
     store, mirrored = _store(values), _store(values[:, :, ::-1])
-    steady = criteria(_Lookup("rgb"), store, mirrored)  # type: ignore[arg-type]
-    assert steady.margin == 1
-    assert steady.entropy == pytest.approx(1, abs=0.01)
-    assert steady.subsets == steady.flips == 1
+    found = criteria(_Lookup("rgb"), store, mirrored)  # type: ignore[arg-type]
+    assert found.margin == 1
+    assert found.entropy == pytest.approx(1, abs=0.01)
+    assert found.subsets == found.flips == 1
     lost = criteria(_Lookup("nir"), store)  # type: ignore[arg-type]
     assert lost.subsets == 0  # without it, all is one cluster
     assert np.isnan(lost.flips)

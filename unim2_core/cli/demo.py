@@ -182,7 +182,7 @@ def _summary(
     console.print(table)
     for name, what in (
         ("drive", "the synthetic drive, a rosbag2"),
-        ("model.unim2", "the model, on an untrained baseline"),
+        ("model.unim2", "the model, on the small backbone that comes with the package"),
         ("segmented", "classes, confidence, overlay, a rosbag2"),
         ("overlay.mp4", "every frame"),
         ("contact_sheet.png", "a few frames"),

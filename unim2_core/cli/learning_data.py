@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from unim2_core.model.frozen import FrozenBackbone
 
 MULTIPLE = 16
-BASELINE = "texture"
+DINOV3 = "dinov3_vits16"
+TINY = "tiny"
 CLUSTERS = 12
 PUBLISHED = ("nyu", "nyu4", "mfnet", "mcubes")
 BAR = 40
@@ -56,8 +57,9 @@ Clusters = Annotated[
 BackboneName = Annotated[
     str | None,
     typer.Option(
-        help="texture (an untrained baseline), dinov3_vits16, dinov3_vits16plus, "
-        "dinov3_vitb16, dinov3_vitl16, or a file of weights."
+        help="dinov3_vits16, dinov3_vits16plus, dinov3_vitb16, dinov3_vitl16, tiny or its part "
+        "texture (both for trying), or a file of weights. "
+        "Default: dinov3_vits16 where its weights are, else tiny."
     ),
 ]
 Download = Annotated[bool, typer.Option(help="Fetch weights from the hub.")]
@@ -154,18 +156,18 @@ def open_learning_data(asked: Asked) -> LearningData:
     from unim2_core.learning.published import published
     from unim2_core.model.frozen import FrozenBackbone
 
+    pixels = size_from(asked.size, MULTIPLE)
     names = None
     if asked.modalities is not None:
         names = tuple(name.strip() for name in asked.modalities.split(",") if name.strip())
     like = published(asked.data, asked.variant) if asked.data in PUBLISHED else None
     backbone = FrozenBackbone(
-        asked.backbone or (like.backbone if like and asked.preset == "paper" else BASELINE),
+        asked.backbone
+        or (like.backbone if like and asked.preset == "paper" else usual_backbone(asked.download)),
         download=asked.download,
         device=device_of(asked.device),
     )
-    if backbone.baseline:
-        warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
-    pixels = size_from(asked.size, MULTIPLE)
+    warn_for_trying(backbone)
     if asked.bag:
         drives = DrivePictures(
             asked.bag,
@@ -194,6 +196,26 @@ def open_learning_data(asked: Asked) -> LearningData:
         framing="full_frame",
     )
     return LearningData(pictures, served, backbone, like)
+
+
+def usual_backbone(download: bool = False) -> str:
+    """The smallest DINOv3 where its weights are or may be fetched, else what comes with us."""
+    from unim2_core.model.weights import resolve_weights
+
+    try:
+        resolve_weights(DINOV3, download=download)
+    except ModelError:
+        return TINY
+    return DINOV3
+
+
+def warn_for_trying(backbone: FrozenBackbone) -> None:
+    """Say it where the backbone is not one for a robot."""
+    if backbone.baseline:
+        warn(
+            f"the backbone is {backbone.name!r}, which is for trying and not for a robot; for one "
+            f"give --backbone {DINOV3}, with --download where its weights are missing"
+        )
 
 
 def device_of(asked: str) -> str:

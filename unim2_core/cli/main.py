@@ -19,6 +19,7 @@ COMMANDS = {
     "info": "unim2_core.cli.info",
     "rig": "unim2_core.cli.rig",
     "train": "unim2_core.cli.train",
+    "pretrain": "unim2_core.cli.pretrain",
     "search": "unim2_core.cli.search",
     "evaluate": "unim2_core.cli.evaluate",
     "import": "unim2_core.cli.import_checkpoint",

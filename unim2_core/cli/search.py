@@ -220,17 +220,15 @@ def _oracle(store: FeatureStore) -> Measure:
 
 def _without_labels(opened: LearningData, store: FeatureStore, cache: Path) -> Measure:
     """The measure that needs no label."""
-    from unim2_core.cli.training import features_of
-    from unim2_core.data.views import Mirrored
+    from unim2_core.cli.training import views_of
     from unim2_core.learning.search import Measure, steadiness
-    from unim2_core.learning.selection import criteria, looked_at
+    from unim2_core.learning.selection import criteria
     from unim2_core.model.classifier import Classifier
 
-    rows = looked_at(len(store)).tolist()
-    mirrored = features_of(Mirrored(opened.pictures, rows), opened.backbone, cache)
+    mirrored, cropped = views_of(opened.pictures, len(store), opened.backbone, cache)
 
     def score(model: Classifier) -> float:
-        return steadiness(criteria(model, store, mirrored))
+        return steadiness(criteria(model, store, mirrored, cropped))
 
     return Measure("without labels", score)
 

@@ -140,7 +140,7 @@ def command(
         opened.served,
         opened.backbone,
         made,
-        Places(out, features, folder, bool(run or tensorboard), overwrite),
+        Places(out, features, folder, bool(run or tensorboard or wandb != "off"), overwrite),
         observers=tuple(observers),
         registration=opened.registration,
         known=known,

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from unim2_core.cli.console import console, errors, progress, warn
+from unim2_core.cli.learning_data import TINY, warn_for_trying
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
-from unim2_core.data.views import Mirrored
+from unim2_core.data.views import Cropped, Mirrored
 from unim2_core.evaluation.metrics import Scores
 from unim2_core.evaluation.runner import Integers, Maps, tally
 from unim2_core.inference.bundling import Trained, write_bundle
@@ -33,7 +34,7 @@ from unim2_core.learning.trainer import Pictures, Process, Validate
 from unim2_core.learning.training_free import cluster_store
 from unim2_core.model.bundle import Bundle, check_place
 from unim2_core.model.classifier import Classifier
-from unim2_core.model.frozen import BASELINE, FrozenBackbone
+from unim2_core.model.frozen import FrozenBackbone
 from unim2_core.sensing.rig import Rig
 from unim2_core.showing.overlay import colorize
 from unim2_core.showing.palette import color_table, distinct_colors
@@ -67,6 +68,22 @@ def features_of(source: PictureSource, backbone: FrozenBackbone, cache: Path) ->
     console.print(escape(f"frozen features: at most {size / 1e6:.0f} MB in {cache}"))
     with progress("frozen features", source.limit) as advance:
         return open_features(source, backbone, cache, progress=advance, warn=warn)
+
+
+def views_of(
+    source: PictureSource, count: int, backbone: FrozenBackbone, cache: Path
+) -> tuple[FeatureStore, FeatureStore]:
+    """Features of what a model is judged by without labels: mirrored pictures, and crops.
+
+    Args:
+        source: the pictures.
+        count: how many they are.
+        backbone: the frozen network.
+        cache: folder for features.
+    """
+    rows = looked_at(count).tolist()
+    mirrored, cropped = Mirrored(source, rows), Cropped(source, rows, backbone.patch_size)
+    return features_of(mirrored, backbone, cache), features_of(cropped, backbone, cache)
 
 
 def train_model(
@@ -110,10 +127,9 @@ def train_model(
         if Process.current().rank > 0:
             learner.train(learner.objective(), places.run, facts=facts)
             return None
-        mirrored = None
+        mirrored = cropped = None
         if how.choice == "label_free":
-            rows = looked_at(len(store))
-            mirrored = features_of(Mirrored(pictures, rows.tolist()), backbone, places.cache)
+            mirrored, cropped = views_of(pictures, len(store), backbone, places.cache)
         with _bar("learning", how.trainer.steps) as bar:
             learned = learner.learn(
                 places.run,
@@ -121,6 +137,7 @@ def train_model(
                 validate=_validation(learner, store),
                 pictures=_shown(learner),
                 mirrored=mirrored,
+                cropped=cropped,
                 facts=facts,
             )
         trained = Trained.network_of(learned, backbone, how.title)
@@ -144,8 +161,9 @@ def train_on_drives(
     steps: int | None = None,
     frames: int = 100,
     seed: int = 0,
+    backbone: str = TINY,
 ) -> Bundle:
-    """Learn from drives on the untrained baseline backbone, in this process alone.
+    """Learn from drives on a backbone that comes with the package, in this process alone.
 
     Args:
         drives: the bags.
@@ -157,22 +175,23 @@ def train_on_drives(
         steps: batches of the training.
         frames: frame sets of each drive, at most.
         seed: of everything that is drawn.
+        backbone: ``tiny`` or ``texture``.
     """
-    backbone = FrozenBackbone()
-    warn(f"the backbone is the untrained baseline {BASELINE!r}: for trying, not for a robot")
+    frozen = FrozenBackbone(backbone)
+    warn_for_trying(frozen)
     pictures = DrivePictures(
         drives,
         rig,
         encodings_of(modalities),
-        patch_size=backbone.patch_size,
+        patch_size=frozen.patch_size,
         frames=frames,
         warn=warn,
     )
     made = recipe(
-        method, modalities, backbone.embed_dim, clusters, steps=steps, seed=seed, baseline=True
+        method, modalities, frozen.embed_dim, clusters, steps=steps, seed=seed, baseline=True
     )
     bundle = train_model(
-        pictures, pictures, backbone, made, places, registration=pictures.registration
+        pictures, pictures, frozen, made, places, registration=pictures.registration
     )
     assert bundle is not None
     return bundle

@@ -76,7 +76,9 @@ def boxes(kind: CropKind, item: int, size: Size) -> list[Box]:
     return [Box(*map(int, crop)) for crop in crops]
 
 
-def default_size(kind: CropKind, framing: Framing, image: Size) -> Size:
+def default_size(
+    kind: CropKind, framing: Framing, image: Size, whole_side: int = IMAGE_SIDE
+) -> Size:
     """Height and width of pictures where none were asked for.
 
     A training crop has a shorter side of 224 pixels, a whole image one of 320, or its own if that
@@ -86,8 +88,9 @@ def default_size(kind: CropKind, framing: Framing, image: Size) -> Size:
         kind: of the crops.
         framing: whether pictures are squares out of the middle or all of the part.
         image: height and width of the first image.
+        whole_side: the shorter side of a whole image, pixels.
     """
-    side = IMAGE_SIDE if kind == "none" else CROP_SIDE
+    side = whole_side if kind == "none" else CROP_SIDE
     if framing == "centre_crop":
         return side, side
     part = boxes(kind, 0, image)[0]

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from unim2_core.data.crops import default_size
+from unim2_core.data.crops import IMAGE_SIDE, default_size
 from unim2_core.data.drive_labels import DriveLabels, LabelReader
 from unim2_core.data.drives import Sets, Warn, check_topics, contents, spread_sets
 from unim2_core.data.labels import Classes, Labels
@@ -28,6 +28,9 @@ from unim2_core.sensing.rig import Rig
 
 RULES_VERSION = 1
 """To be raised when the same drives give other pictures."""
+
+SMALL_TOKEN_SIDE = 240
+"""Attention costs by the square of the number of tokens."""
 
 Encodings = Mapping[str, Mapping[str, Any]]
 
@@ -68,7 +71,7 @@ class DrivePictures:
         rig: which topics to read and how, and where the cameras are.
         encodings: modality -> what ``Encoder.from_description`` takes, see ``encodings_of``.
         size: height and width of the pictures; None: that of the first image, the shorter side
-            at most 320 pixels, in multiples of 16.
+            at most 320 pixels, 240 where tokens are smaller than 16, in multiples of 16.
         patch_size: pixels of a token's side, for the registration of grids.
         frames: frame sets of each drive, at most.
         labels: ground truth, where the drives have it.
@@ -113,7 +116,7 @@ class DrivePictures:
                 remedy="name it with --bag",
             )
         self._counts = [self._examine(bag) for bag in self._bags]
-        self._size = size or self._default_size()
+        self._size = size or self._default_size(patch_size)
         self._grid = (self._size[0] // patch_size, self._size[1] // patch_size)
         if min(self._grid) < 1 or any(length % patch_size for length in self._size):
             raise DataError(
@@ -255,10 +258,11 @@ class DrivePictures:
             LabelReader(bag, self._labels).close()
         return count
 
-    def _default_size(self) -> Size:
+    def _default_size(self, patch_size: int) -> Size:
         with closing(self._sets(self._bags[0])) as sets:
             frame = next(sets)[0].frames[self.rig.reference]
-        return default_size("none", "full_frame", (frame.height, frame.width))
+        side = IMAGE_SIDE if patch_size >= 16 else SMALL_TOKEN_SIDE
+        return default_size("none", "full_frame", (frame.height, frame.width), side)
 
     def _encoded(
         self, frames: FrameSet, encoders: Mapping[str, Encoder], refused: dict[str, RigError]

@@ -178,6 +178,7 @@ class Learner:
         validate: Validate | None = None,
         pictures: Pictures | None = None,
         mirrored: FeatureStore | None = None,
+        cropped: FeatureStore | None = None,
         facts: Mapping[str, object] | None = None,
     ) -> Learned:
         """Train, or go on in a run directory, and choose the model that is served.
@@ -188,6 +189,7 @@ class Learner:
             validate: see ``train``; its figures are only ever logged.
             pictures: see ``train``.
             mirrored: features of the pictures ``looked_at``, left and right swapped.
+            cropped: features of the middle of these.
             facts: what else decides the weights.
 
         Raises:
@@ -195,7 +197,7 @@ class Learner:
         """
         objective = self.objective()
         trained = self.train(objective, run, observers, validate, pictures, facts)
-        found = self.measured(trained, objective, mirrored)
+        found = self.measured(trained, objective, mirrored, cropped)
         last = len(trained.candidates) - 1
         best = chosen(found) if self.recipe.choice == "label_free" else last
         load_candidate(objective, trained.candidates[best].path)
@@ -231,7 +233,11 @@ class Learner:
         )
 
     def measured(
-        self, trained: Trained, objective: Objective, mirrored: FeatureStore | None
+        self,
+        trained: Trained,
+        objective: Objective,
+        mirrored: FeatureStore | None,
+        cropped: FeatureStore | None = None,
     ) -> list[Criteria]:
         """The criteria of every candidate; of the last one only, where no choice is to be made."""
         wanted = trained.candidates
@@ -240,7 +246,7 @@ class Learner:
         found = []
         for candidate in wanted:
             load_candidate(objective, candidate.path)
-            found.append(criteria(self.classifier(objective), self.store, mirrored))
+            found.append(criteria(self.classifier(objective), self.store, mirrored, cropped))
         return found
 
     def _full_margin(self, classifier: Classifier) -> float:

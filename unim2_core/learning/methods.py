@@ -104,7 +104,7 @@ def recipe(
         preset: ``paper`` takes the published numbers, ``robot`` those of this module.
         steps: batches; None: 600, or the published number.
         seed: of everything that is drawn.
-        baseline: the tokens come from an untrained backbone, whose channels have no common scale.
+        baseline: the backbone is one for trying: its channels have no common scale.
         like: whose numbers ``paper`` takes; None: those of NYU with ViT-S.
         device: where to train.
 

@@ -188,17 +188,27 @@ def agreement(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
 Rule = Callable[[Sequence[Criteria]], NDArray[np.float64]]
 
 
-def combined(found: Sequence[Criteria]) -> NDArray[np.float64]:
-    """Scores of candidates, (n,): the mean rank over steadiness and sureness.
+def steady(found: Sequence[Criteria]) -> NDArray[np.float64]:
+    """Scores of candidates, (n,): the mean rank over the views of a picture, see ``_by_ranks``."""
+    return _by_ranks(found, ("flips", "crops"))
 
-    Ranks, because the criteria have no common scale. A candidate that has collapsed comes last.
+
+def combined(found: Sequence[Criteria]) -> NDArray[np.float64]:
+    """Scores of candidates, (n,): the mean rank over steadiness and sureness."""
+    return _by_ranks(found, ("margin", "subsets", "flips"))
+
+
+def _by_ranks(found: Sequence[Criteria], names: Sequence[str]) -> NDArray[np.float64]:
+    """Mean ranks, (n,), because criteria have no common scale; the collapsed come last.
+
+    A criterion that is not known of all candidates is left out; without any, all are equal.
     """
     ranks = [
         _ranks(values)
-        for name in ("margin", "subsets", "flips")
+        for name in names
         if not np.isnan(values := np.array([getattr(one, name) for one in found])).any()
     ]
-    score = np.mean(ranks, axis=0)
+    score = np.mean(ranks, axis=0) if ranks else np.zeros(len(found))
     collapsed = np.array([one.entropy < SMALLEST_ENTROPY for one in found])
     return np.asarray(np.where(collapsed, score - len(found), score), np.float64)
 
@@ -210,10 +220,11 @@ RULES: dict[str, Rule] = {
         )
         for field in fields(Criteria)
     },
+    "steady": steady,
     "combined": combined,
 }
 """Rule -> the scores of candidates, the highest is the best; every criterion alone is one."""
-DEFAULT_RULE = "combined"
+DEFAULT_RULE = "steady"
 
 
 def chosen(found: Sequence[Criteria], rule: str = DEFAULT_RULE) -> int:

@@ -62,7 +62,9 @@ class BackboneEntry(_Strict):
     patch_size: int = Field(gt=0)
     embed_dim: int = Field(gt=0)
     sha256: str
-    baseline: bool = Field(description="a stand-in for trying, not a trained network")
+    baseline: bool = Field(
+        description="for trying: the small backbone of the package, or a part of it"
+    )
 
 
 class Label(_Strict):
@@ -97,7 +99,7 @@ class Manifest(_Strict):
     @property
     def summary(self) -> str:
         """One line for logs and reports; a baseline is called one."""
-        honest = " (untrained baseline: for trying, not for a robot)"
+        honest = " (for trying, not for a robot)"
         return (
             f"{self.name}: {self.method}, {len(self.labels)} classes, backbone "
             f"{self.backbone.name}{honest if self.backbone.baseline else ''}, "

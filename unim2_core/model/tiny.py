@@ -23,6 +23,7 @@ from unim2_core.shares import share
 
 WEIGHTS = "config/backbones/tiny.safetensors"
 KIND = "unim2 tiny backbone"
+"""Key of a file's only metadata, how the weights came about: the order of several is random."""
 TRANSFORMER = BackboneConfig("tiny", 192, depth=6, num_heads=3, ffn_dim=768, patch_size=8)
 
 
@@ -92,16 +93,16 @@ class TinyBackbone(nn.Module):
         made = cls()
         try:
             with safe_open(path, framework="pt") as file:
-                kind = (file.metadata() or {}).get("kind")
+                ours = KIND in (file.metadata() or {})
                 found = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise _unusable(path, str(error)) from error
         wanted = {name: tuple(value.shape) for name, value in made.state_dict().items()}
         shapes = {name: tuple(value.shape) for name, value in found.items()}
         wrong = sorted(name for name in {*wanted, *shapes} if wanted.get(name) != shapes.get(name))
-        if kind != KIND or wrong:
+        if not ours or wrong:
             named = ", ".join(wrong[:3]) or "nothing"
-            raise _unusable(path, f"{kind or 'no kind'}; other than here: {named}")
+            raise _unusable(path, f"{'ours' if ours else 'no card'}; other than here: {named}")
         infinite = [name for name, value in found.items() if not value.isfinite().all()]
         if infinite:
             raise _unusable(path, f"values that are not finite in {', '.join(infinite[:3])}")
@@ -124,16 +125,15 @@ class TinyBackbone(nn.Module):
             .contiguous()
             for name, value in self.state_dict().items()
         }
-        # One entry beside the kind: the order of several would differ from run to run.
-        facts_text = json.dumps(dict(facts or {}), sort_keys=True)
-        write_atomically(path, save(tensors, metadata={"kind": KIND, "facts": facts_text}))
+        text = json.dumps(dict(facts or {}), sort_keys=True)
+        write_atomically(path, save(tensors, metadata={KIND: text}))
 
 
 def is_tiny(path: Path) -> bool:
     """Whether a file holds weights of this backbone."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("kind") == KIND
+            return KIND in (file.metadata() or {})
     except (OSError, SafetensorError):
         return False
 

@@ -118,7 +118,8 @@ class PretrainObjective(nn.Module):
 
     def _targets(self, images: Tensor) -> Tensor:
         """(B, h, w, TARGETS) simple features, standardized."""
-        return (self.texture(images)[..., :TARGETS] - self.target_mean) * self.target_scale
+        simple: Tensor = self.texture(images)
+        return (simple[..., :TARGETS] - self.target_mean) * self.target_scale
 
     def _hidden(self, tokens: Tensor, views: Views) -> Tensor:
         found = self.hidden_head(tokens[views.masked])

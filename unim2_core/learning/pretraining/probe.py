@@ -15,13 +15,13 @@ from unim2_core.errors import DataError
 from unim2_core.evaluation.metrics import Scores, classification_scores
 from unim2_core.evaluation.runner import Tally
 from unim2_core.learning.features import FeatureStore
+from unim2_core.model.texture import TextureFeatures
 
 ROUNDS = 60
 PENALTY = 1e-4
-MOST_TOKENS = 40_000
+MOST_TOKENS = 20_000
 CHUNK = 8
 
-Channels = slice
 EVERY = slice(None)
 
 
@@ -30,7 +30,7 @@ def linear_probe(
     test: FeatureStore,
     modalities: Sequence[str],
     *,
-    channels: Channels = EVERY,
+    channels: slice = EVERY,
     seed: int = 0,
 ) -> Scores:
     """Fit a softmax regression to labels, and measure it on other pictures.
@@ -77,6 +77,51 @@ def linear_probe(
     return classification_scores(tally.table)
 
 
+def told_by_reference(
+    train: FeatureStore, test: FeatureStore, *, channels: slice = EVERY
+) -> float:
+    """How much of the other sensors' simple features a linear map tells from the reference's.
+
+    A measure without labels: what a place looks like to another sensor follows from what it is,
+    so features that know what a place is tell more of it.
+
+    Args:
+        train: features of a ``TinyBackbone`` to fit the map on.
+        test: others.
+        channels: which of the reference's are given to the map.
+
+    Returns:
+        Share of the variance that is explained, mean over channels and modalities, at most 1; NaN
+        where there is no other modality.
+    """
+    reference, *others = train.modalities
+    found = []
+    for name in others:
+        x, y = _both(train, reference, name, channels)
+        if not len(x):
+            continue
+        shift, centre = x.mean(0), y.mean(0)
+        x, y = x - shift, y - centre
+        gram = x.T @ x
+        ridge = PENALTY * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+        linear = torch.linalg.solve(gram + ridge, x.T @ y)
+        x, y = _both(test, reference, name, channels)
+        if len(x):
+            rest = (y - centre - (x - shift) @ linear).square().mean(0)
+            found.append(1 - rest / y.var(0, correction=0).clamp(min=1e-6))
+    return float(torch.cat(found).clamp(min=-1).mean()) if found else float("nan")
+
+
+def _both(
+    store: FeatureStore, reference: str, other: str, channels: slice
+) -> tuple[Tensor, Tensor]:
+    """Features of the one (n, D) and simple features of the other (n, C) where both see."""
+    there = store.presence[reference] & store.presence[other]
+    x = store.tokens[reference][there][:, channels]
+    y = store.tokens[other][there][:, : TextureFeatures.embed_dim]
+    return torch.from_numpy(x.astype(np.float64)), torch.from_numpy(y.astype(np.float64))
+
+
 def _fitted(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Weights (C, D) and biases (C,) of a softmax regression of x (n, D) to y (n,)."""
     weight = torch.zeros(classes, x.shape[1], requires_grad=True)
@@ -95,9 +140,7 @@ def _fitted(x: Tensor, y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return weight.detach(), bias.detach()
 
 
-def _tokens(
-    store: FeatureStore, row: int, modalities: Sequence[str], channels: Channels
-) -> Tensor:
+def _tokens(store: FeatureStore, row: int, modalities: Sequence[str], channels: slice) -> Tensor:
     """(1, h, w, D) float32 of one picture."""
     parts = [store.tokens[name][row][..., channels] for name in modalities]
     return torch.from_numpy(np.concatenate(parts, axis=-1).astype(np.float32))[None]

@@ -55,7 +55,7 @@ class PretrainConfig:
         seed: of all draws.
         checkpoint_every: steps between states to go on from.
         log_every: steps between scalars in the logs.
-        measure_every: steps between measurements; 0 = only before and after.
+        measure_every: steps between measurements; 0 = none; after the last step there is none.
         device: ``auto`` is the GPU where there is one.
         precision: of the matrix products; ``auto`` is bf16 where the machine has it.
         weights: of the losses.
@@ -180,7 +180,7 @@ def _run(
             if done % config.log_every == 0 or not left:
                 scalars = {f"loss/{name}": value for name, value in log.items()}
             every = config.measure_every
-            if measure is not None and (not left or (every and done % every == 0)):
+            if measure is not None and every and left and done % every == 0:
                 scalars |= measure(training.backbone())
             seconds = (time.monotonic() - began) / (done - first) * left
             for observer in started:
@@ -291,7 +291,7 @@ class _Training:
         self.done = state["step"]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def statistics(backbone: TinyBackbone, store: PixelStore, images: int) -> tuple[Tensor, Tensor]:
     """Mean and 1 / deviation of each channel, (embed_dim,) float32, over some whole images.
 
@@ -315,4 +315,4 @@ def statistics(backbone: TinyBackbone, store: PixelStore, images: int) -> tuple[
     deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
     # What hardly varies is not blown up to the weight of what does.
     scale = 1 / deviation.clamp(min=1e-3)
-    return mean.float().clone(), scale.float().clone()
+    return mean.float(), scale.float()
