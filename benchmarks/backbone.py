@@ -27,11 +27,11 @@ from fields import Field, console, cwfid, synthetic
 from machine import gflops, matrix_product, seconds_of
 from rich.table import Table
 
+from unim2_core.evaluation.linear_probe import linear_probe
 from unim2_core.evaluation.runner import Tally
 from unim2_core.inference.export import export_backbone
 from unim2_core.learning.features import FeatureStore
 from unim2_core.learning.kmeans import fit_clusters
-from unim2_core.learning.pretraining.probe import linear_probe
 from unim2_core.learning.training_free import PLACES, draw_places
 from unim2_core.model.frozen import FrozenBackbone
 from unim2_core.model.texture import TextureFeatures

@@ -20,11 +20,11 @@ from unim2_core.data.kept import KeptPictures
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.synthetic import DriveConfig, default_rig
 from unim2_core.data.synthetic_set import RATE_HZ, drive_configs, rendered
+from unim2_core.evaluation.linear_probe import linear_probe, told_by_reference
 from unim2_core.files import sha256, write_atomically
 from unim2_core.learning.feature_cache import open_features
 from unim2_core.learning.observers import HISTORY, Observer, read_history
 from unim2_core.learning.pretraining.pictures import PixelStore, open_pixels, pixel_bytes
-from unim2_core.learning.pretraining.probe import linear_probe, told_by_reference
 from unim2_core.learning.pretraining.trainer import PretrainConfig, pretrain
 from unim2_core.model.frozen import TINY, FrozenBackbone
 from unim2_core.model.texture import TextureFeatures

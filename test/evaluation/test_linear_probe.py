@@ -7,8 +7,8 @@ torch = pytest.importorskip("torch")
 
 from unim2_core.data.labels import Classes
 from unim2_core.errors import DataError
+from unim2_core.evaluation.linear_probe import cell_labels, linear_probe, told_by_reference
 from unim2_core.learning.features import FeatureStore
-from unim2_core.learning.pretraining.probe import cell_labels, linear_probe, told_by_reference
 
 CLASSES = Classes(("a", "b", "c"), ((0, 0, 0), (9, 9, 9), (50, 50, 50)), (0, 1, 2))
 GRID, PATCH = (6, 8), 4
