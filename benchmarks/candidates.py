@@ -48,10 +48,7 @@ class KMeans:
         cosines = dots / (length * seen).clamp(min=1e-12).sqrt()  # type: ignore[union-attr]
         return cosines.permute(0, 3, 1, 2)
 
-    def margins(self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor]) -> Tensor:
-        """Best minus second cosine, (B, h, w)."""
-        best = self.scores(tokens, presence).topk(2, dim=1).values
-        return best[:, 0] - best[:, 1]
+    cosines = scores
 
 
 Model = Classifier | KMeans
@@ -99,5 +96,8 @@ def trained_candidates(where: Field, made: Recipe, run: Path) -> list[Model]:
 
 def judged_without_labels(models: Sequence[Model], where: Field) -> list[Criteria]:
     """All criteria of all candidates."""
-    found = [criteria(model, where.train, where.mirrored, where.cropped) for model in models]  # type: ignore[arg-type]
+    found = [
+        criteria(model, where.train, where.mirrored, where.cropped, subsets=True)
+        for model in models
+    ]  # type: ignore[arg-type]
     return with_peers(found, [assigned(model, where.train) for model in models])  # type: ignore[arg-type]

@@ -31,8 +31,8 @@ from unim2_core.showing.palette import color_table
 
 MARKER = ".unim2-demo"
 MODALITIES = ("rgb", "depth", "thermal", "nir", "aolp")
-FRAMES = 60
-STEPS = 300
+FRAMES = 30
+STEPS = 100
 SHEET_ROWS = 6
 TILE_PX = 150
 

@@ -34,7 +34,7 @@ class Criteria:
         margin: mean over places of best minus second cosine.
         entropy: of the use of the clusters, as a share of that of equal use.
         subsets: agreement with itself when a modality other than the reference is missing, mean
-            over these; the adjusted Rand index, 0 by chance, 1 at most.
+            over these; the adjusted Rand index, 0 by chance, 1 at most. NaN where not asked for.
         flips: agreement with itself on mirrored pictures, likewise; NaN where there are none.
         crops: agreement with itself on the middle of pictures cut out, likewise.
         peers: mean agreement with other candidates, likewise, see ``with_peers``.
@@ -60,6 +60,8 @@ def criteria(
     store: FeatureStore,
     mirrored: FeatureStore | None = None,
     cropped: FeatureStore | None = None,
+    *,
+    subsets: bool = False,
 ) -> Criteria:
     """Compute all criteria of a model, but for what its peers say.
 
@@ -68,12 +70,12 @@ def criteria(
         store: features of pictures; ``ROWS`` of them are looked at.
         mirrored: features of just these, left and right swapped, see ``looked_at``.
         cropped: features of the middle of just these, see ``Cropped``.
+        subsets: whether modalities are left out, too: a pass through the network for each.
     """
-    whole = assigned(classifier, store)
-    rows = looked_at(len(store))
-    subsets = [
+    whole, margin = _seen(classifier, store)
+    left = [
         agreement(whole, assigned(classifier, store, without=name))
-        for name in classifier.modalities[1:]
+        for name in (classifier.modalities[1:] if subsets else ())
     ]
     flips = crops = float("nan")
     if mirrored is not None:
@@ -81,17 +83,13 @@ def criteria(
     if cropped is not None:
         inner = (slice(None), *middle(store.grid))
         crops = agreement(whole[inner], assigned(classifier, cropped))
-    margins = [
-        classifier.margins(*loaded(store, part, classifier.modalities)).flatten()
-        for part in _chunks(rows)
-    ]
     clusters = len(classifier.prototypes)
     use = np.bincount(whole.ravel(), minlength=clusters) / whole.size
     entropy = -float((use[use > 0] * np.log(use[use > 0])).sum()) / np.log(clusters)
     return Criteria(
-        margin=float(torch.cat(margins).mean()),
+        margin=margin,
         entropy=entropy,
-        subsets=float(np.mean(subsets)) if subsets else float("nan"),
+        subsets=float(np.mean(left)) if left else float("nan"),
         flips=flips,
         crops=crops,
     )
@@ -107,13 +105,22 @@ def assigned(
         store: features of pictures.
         without: a modality that is taken as missing.
     """
-    found = []
+    return _seen(classifier, store, without)[0]
+
+
+def _seen(
+    classifier: Classifier, store: FeatureStore, without: str | None = None
+) -> tuple[NDArray[np.int64], float]:
+    """The cluster of every place, see ``assigned``, and the mean of best minus second cosine."""
+    found, margins = [], []
     for rows in _chunks(looked_at(len(store))):
         tokens, presence = loaded(store, rows, classifier.modalities)
         if without is not None:
             presence[without] = torch.zeros_like(presence[without])
-        found.append(classifier.scores(tokens, presence).argmax(dim=1).numpy())
-    return np.concatenate(found)
+        best, cluster = classifier.cosines(tokens, presence).topk(2, dim=1)
+        found.append(cluster[:, 0].numpy())
+        margins.append((best[:, 0] - best[:, 1]).flatten())
+    return np.concatenate(found), float(torch.cat(margins).mean())
 
 
 def _chunks(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -2,8 +2,8 @@
 
 After Simeoni et al., "DINOv3" (2025), https://arxiv.org/abs/2508.10104. Parameters carry the names
 of the official checkpoints. Positions are computed for the size of each image, so one network
-serves every size; attention is written out, with q scaled before the product and softmax and
-LayerNorm in float32, so that an exported graph stays within the range of half precision.
+serves every size. In an exported graph attention is written out, with q scaled before the product
+and softmax and LayerNorm in float32, so that it stays within the range of half precision.
 """
 
 from __future__ import annotations
@@ -162,8 +162,12 @@ class Attention(nn.Module):
         qkv = self.qkv(x).reshape(b, n, 3, self.num_heads, d // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, N, Dh) each
         q = rotate(q * q.shape[-1] ** -0.5, sin, cos)
-        scores = q @ rotate(k, sin, cos).transpose(-2, -1)  # (B, heads, N, N)
-        mixed = scores.softmax(dim=-1, dtype=torch.float32).type_as(v) @ v
+        k = rotate(k, sin, cos)
+        if torch.compiler.is_exporting():
+            scores = q @ k.transpose(-2, -1)  # (B, heads, N, N)
+            mixed = scores.softmax(dim=-1, dtype=torch.float32).type_as(v) @ v
+        else:  # the same without N x N numbers in memory
+            mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n, d))
         return out
 

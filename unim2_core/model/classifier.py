@@ -123,9 +123,15 @@ class Classifier(nn.Module):
         self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """Best minus second cosine of each place: (B, h, w) float32 in [0, 2]."""
-        codes = F.normalize(self.codes(tokens, presence), dim=1)
-        best = F.conv2d(codes, self.prototypes[:, :, None, None]).topk(2, dim=1).values
+        best = self.cosines(tokens, presence).topk(2, dim=1).values
         return best[:, 0] - best[:, 1]
+
+    def cosines(
+        self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """As ``scores``, which they order alike, but in [-1, 1]: (B, K, h, w) float32."""
+        codes = F.normalize(self.codes(tokens, presence), dim=1)
+        return F.conv2d(codes, self.prototypes[:, :, None, None])
 
     def head_inputs(self, full_margin: float) -> dict[str, NDArray[np.float32]]:
         """The inputs of ``SegmenterHead`` other than tokens and presence, by name.
