@@ -65,6 +65,7 @@ def test_own_images_make_a_backbone_that_trains_a_model(tmp_path: Path) -> None:
     assert found["start"] == "tiny"
     card = out.with_suffix(".md").read_text()
     assert "data.yaml" in card
+    assert "yours" in card
     assert str(tmp_path) not in card
     history = read_history(tmp_path / "run" / "history.jsonl")
     assert any("held/all" in line.get("scalars", {}) for line in history)
@@ -91,6 +92,17 @@ def test_labels_measure_where_there_are_any(tmp_path: Path) -> None:
     assert "linear probe" in result.output
     assert not (tmp_path / "ours.run").exists()
     assert "held/simple/rgb" in json.loads(report.read_text())["after"]
+
+
+def test_where_nothing_measures_it_says_so_and_trains(tmp_path: Path) -> None:
+    write_bag(tmp_path / "drive", 24)
+    out, report = tmp_path / "ours.safetensors", tmp_path / "report.json"
+    one = ("--bag", str(tmp_path / "drive"), "--modalities", "rgb", "--json", str(report))
+    result = _run(out, *one)
+    assert result.exit_code == 0, result.output
+    assert "nothing measures" in result.output
+    assert "nothing measures" in out.with_suffix(".md").read_text()
+    assert json.loads(report.read_text())["after"] == {}
 
 
 def test_drives_are_pictures_too_and_equal_seeds_give_equal_weights(tmp_path: Path) -> None:
@@ -144,6 +156,8 @@ def test_worlds_differ_and_a_seed_decides_them() -> None:
         (["--bag", "drive", "--steps", "0"], 2, "steps"),
         (["--bag", "drive", "--start", "nothing.safetensors"], 1, "tiny backbone"),
         (["--bag", "drive", "--modalities", "rgb,sonar"], 1, "sonar"),
+        (["--bag", "drive", "--modalities", "rgb,depth"], 1, "depth stays missing"),
+        (["--bag", "drive", "--modalities", ""], 1, "found:    none"),
     ],
 )
 def test_what_cannot_be_learnt_from_is_explained(

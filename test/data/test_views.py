@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from picture_samples import CLASSES, PATCH, Means, Pictures
 
-from unim2_core.data.views import Cropped, Mirrored, cropped_map, middle
+from unim2_core.data.views import Cropped, Kept, Mirrored, cropped_map, middle
 from unim2_core.sensing.warping import GridMap, gather
 
 ENCODINGS = {name: {"modality": name, "preset": "robot"} for name in ("rgb", "thermal", "aolp")}
@@ -37,6 +37,16 @@ def test_only_the_rows_that_were_asked_for_are_seen_and_the_rest_is_not_read() -
         CLASSES,
     )
     assert list(Mirrored(source, [])) == []
+
+
+def test_kept_pictures_are_decoded_once() -> None:
+    source = _source()
+    kept = Kept(source, range(8, 12))
+    assert kept.limit == 2  # the source has ten
+    for _ in range(2):
+        assert [picture.name for picture in kept] == ["picture 8", "picture 9"]
+    assert source.decoded == 10
+    assert kept.fingerprint() != Kept(source, range(8, 11)).fingerprint()
 
 
 def test_a_mirrored_picture_has_all_its_parts_swapped() -> None:

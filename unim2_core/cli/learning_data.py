@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 MULTIPLE = 16
 DINOV3 = "dinov3_vits16"
-TINY = "tiny"
 CLUSTERS = 12
 PUBLISHED = ("nyu", "nyu4", "mfnet", "mcubes")
 BAR = 40
@@ -68,6 +67,15 @@ EncodedSize = Annotated[str | None, typer.Option(help="HEIGHTxWIDTH to encode at
 Frames = Annotated[int, typer.Option(min=1, help="Frame sets of each drive to use.")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where.")]
 Cache = Annotated[Path | None, typer.Option(help="Folder for features; default: UNIM2_CACHE.")]
+
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(help="Folder for checkpoints and logs; default: NAME.run until it is done."),
+]
+TensorBoardLogs = Annotated[bool, typer.Option(help="Write TensorBoard logs into --run.")]
+WandbLogs = Annotated[
+    Literal["off", "offline", "online"], typer.Option(help="Log to Weights & Biases.")
+]
 
 
 def default_cache() -> Path:
@@ -157,9 +165,7 @@ def open_learning_data(asked: Asked) -> LearningData:
     from unim2_core.model.frozen import FrozenBackbone
 
     pixels = size_from(asked.size, MULTIPLE)
-    names = None
-    if asked.modalities is not None:
-        names = tuple(name.strip() for name in asked.modalities.split(",") if name.strip())
+    names = modalities_from(asked.modalities)
     like = published(asked.data, asked.variant) if asked.data in PUBLISHED else None
     backbone = FrozenBackbone(
         asked.backbone
@@ -179,8 +185,7 @@ def open_learning_data(asked: Asked) -> LearningData:
             labels=asked.labels,
             warn=warn,
         )
-        if drives.absent:
-            raise _absent(drives)
+        check_absent(drives)
         return LearningData(drives, drives, backbone, like, drives.registration)
     assert asked.data is not None
     names = names or (like.modalities if like else None)
@@ -199,11 +204,14 @@ def open_learning_data(asked: Asked) -> LearningData:
 
 
 def usual_backbone(download: bool = False) -> str:
-    """The smallest DINOv3 where its weights are or may be fetched, else what comes with us."""
+    """The smallest DINOv3 where its weights are or are to be fetched, else what comes with us."""
+    from unim2_core.model.frozen import TINY
     from unim2_core.model.weights import resolve_weights
 
+    if download:
+        return DINOV3
     try:
-        resolve_weights(DINOV3, download=download)
+        resolve_weights(DINOV3)
     except ModelError:
         return TINY
     return DINOV3
@@ -225,14 +233,26 @@ def device_of(asked: str) -> str:
     return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _absent(drives: DrivePictures) -> ModelError:
-    """What to say where a modality can never come."""
-    return ModelError(
-        "a modality is in none of the pictures",
-        expected=f"images of each of {', '.join(drives.modalities)}",
-        found="; ".join(drives.absent),
-        remedy="look at the streams with: unim2 info BAG, or leave it out of --modalities",
-    )
+def check_absent(drives: DrivePictures) -> None:
+    """Check that no modality is known to be missing from all pictures.
+
+    Raises:
+        ModelError: one can never come.
+    """
+    if drives.absent:
+        raise ModelError(
+            "a modality is in none of the pictures",
+            expected=f"images of each of {', '.join(drives.modalities)}",
+            found="; ".join(drives.absent),
+            remedy="look at the streams with: unim2 info BAG, or leave it out of --modalities",
+        )
+
+
+def modalities_from(text: str | None) -> tuple[str, ...] | None:
+    """Read ``--modalities``; None where it is not given."""
+    if text is None:
+        return None
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def clusters_from(text: str | None) -> int | Literal["auto"] | None:

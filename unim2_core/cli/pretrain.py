@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -19,7 +19,12 @@ from unim2_core.cli.learning_data import (
     Drives,
     Frames,
     Modalities,
+    RunFolder,
+    TensorBoardLogs,
+    WandbLogs,
+    check_absent,
     default_cache,
+    modalities_from,
     torch_is_here,
 )
 from unim2_core.cli.options import MAX_SEED, JsonFile, RigFile, Topics, rig_from, size_from
@@ -27,6 +32,8 @@ from unim2_core.data.pictures import PictureSource
 from unim2_core.errors import ModelError
 
 SUFFIX = ".safetensors"
+APACHE = "Apache-2.0"
+OWN = "yours, as far as your pictures go; weights of the package that it began with: Apache-2.0"
 FEWEST = 20
 """Pictures: of fewer nothing can be held out."""
 
@@ -47,7 +54,7 @@ def command(
         str | None,
         typer.Option(help="Weights to begin with: tiny, or a file; default: random ones."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Batches.")] = 3000,
+    steps: Annotated[int, typer.Option(min=1, help="Batches.")] = 2600,
     batch: Annotated[int, typer.Option(min=1, help="Pairs of crops in a batch.")] = 32,
     rate: Annotated[float, typer.Option(min=0, help="Learning rate.")] = 2e-3,
     measure_every: Annotated[
@@ -57,14 +64,9 @@ def command(
     seed: Annotated[int, typer.Option(min=0, max=MAX_SEED, help="Of all draws.")] = 0,
     device: Device = "auto",
     cache: Cache = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(help="Folder for checkpoints and logs; default: NAME.run until it is done."),
-    ] = None,
-    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard logs into --run.")] = False,
-    wandb: Annotated[
-        Literal["off", "offline", "online"], typer.Option(help="Log to Weights & Biases.")
-    ] = "off",
+    run: RunFolder = None,
+    tensorboard: TensorBoardLogs = False,
+    wandb: WandbLogs = "off",
     overwrite: Annotated[bool, typer.Option(help="Replace weights of that name.")] = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -103,18 +105,20 @@ def command(
     if start is not None:
         begin = TinyBackbone.load(None if start == "tiny" else Path(start))
     folder = cache or default_cache()
-    names = tuple(name.strip() for name in modalities.split(",")) if modalities else None
+    names = modalities_from(modalities)
     pictures: PictureSource
     if bag:
-        pictures = DrivePictures(
+        drives = DrivePictures(
             bag,
             rig_from(rig, topic),
-            encodings_of(names or ("rgb", "thermal")),
+            encodings_of(("rgb", "thermal") if names is None else names),
             size=pixels,
             patch_size=TinyBackbone.patch_size,
             frames=frames,
             warn=warn,
         )
+        check_absent(drives)
+        pictures = drives
         what = f"{len(bag)} recorded drives"
     elif data:
         pictures = open_data_set(data, root, modalities=names, size=pixels, crops="none")
@@ -150,6 +154,7 @@ def command(
             "start": start or "random weights",
             "start_digest": FrozenBackbone.of(begin, start or "").digest if begin else "",
         },
+        licence=OWN if bag or data else APACHE,
     )
     if not (run or tensorboard or wandb != "off"):
         shutil.rmtree(folder_of_run, ignore_errors=True)

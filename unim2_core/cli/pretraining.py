@@ -16,10 +16,10 @@ from unim2_core.cli.console import console, progress
 from unim2_core.cli.training import Bar, quiet
 from unim2_core.data.drive_labels import SYNTHETIC
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
-from unim2_core.data.kept import KeptPictures
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.synthetic import DriveConfig, default_rig
 from unim2_core.data.synthetic_set import RATE_HZ, drive_configs, rendered
+from unim2_core.data.views import Kept
 from unim2_core.evaluation.linear_probe import linear_probe, told_by_reference
 from unim2_core.files import sha256, write_atomically
 from unim2_core.learning.feature_cache import open_features
@@ -66,10 +66,14 @@ class Held:
         """The measure, in words."""
         if self.labelled:
             return "linear probe, mIoU % on held-out pictures"
+        if len(self.test.modalities) == 1:
+            return "without labels and without a second sensor nothing measures"
         return "simple features of other sensors told from the reference, % of the variance"
 
     def __call__(self, backbone: TinyBackbone) -> dict[str, float]:
-        """Figures of both halves and of the whole, percent."""
+        """Figures of both halves and of the whole, percent; none where nothing measures."""
+        if not self.labelled and len(self.test.modalities) == 1:
+            return {}
         with tempfile.TemporaryDirectory() as scratch:
             frozen = FrozenBackbone.of(backbone, TINY)
             fit, test = (
@@ -100,7 +104,8 @@ def synthetic_held(folder: Path) -> Held:
     for first in (FITTED_ON, MEASURED_ON):
         configs = drive_configs(HELD_DRIVES, first_seed=first, seconds=HELD_SECONDS)
         bags = rendered(configs, folder)
-        parts.append(KeptPictures(_pictures(bags, HELD_SIZE, labelled=True)))
+        pictures = _pictures(bags, HELD_SIZE, labelled=True)
+        parts.append(Kept(pictures, range(pictures.limit)))
     return Held(*parts)
 
 
@@ -120,8 +125,8 @@ def held_of(pictures: PictureSource, count: int) -> Held:
     """The last pictures of a source: ``count`` is how many it has."""
     tenth = max(1, count // HELD_SHARE)
     return Held(
-        KeptPictures(pictures, range(count - 2 * tenth, count - tenth)),
-        KeptPictures(pictures, range(count - tenth, count)),
+        Kept(pictures, range(count - 2 * tenth, count - tenth)),
+        Kept(pictures, range(count - tenth, count)),
     )
 
 
@@ -151,13 +156,14 @@ def pretrain_backbone(
     start: TinyBackbone | None,
     observers: tuple[Observer, ...],
     facts: Mapping[str, object],
+    licence: str,
 ) -> dict[str, Any]:
     """Train, measure, and write the weights and their card; returns what the card says.
 
     Raises:
         Unim2Error: the loss is not finite, or something cannot be written.
     """
-    with console.status("measuring random weights"):
+    with console.status("measuring what it begins with"):
         before = held(start or TinyBackbone.untrained(config.seed))
     quiet()
     with progress("pre-training", config.steps) as advance:
@@ -174,7 +180,7 @@ def pretrain_backbone(
     table = Table("features", "before", "after", title=held.what)
     for name, value in after.items():
         table.add_row(name.removeprefix("held/"), f"{before[name]:.1f}", f"{value:.1f}")
-    console.print(table)
+    console.print(table if after else held.what)
     report = {
         "pictures": len(store),
         "modalities": list(store.modalities),
@@ -190,20 +196,21 @@ def pretrain_backbone(
         if (at := {k: v for k, v in line.get("scalars", {}).items() if k.startswith("held/")})
     }
     made.save(out, report)
-    write_atomically(out.with_suffix(".md"), card(out, report).encode())
+    write_atomically(out.with_suffix(".md"), card(out, report, licence).encode())
     return report
 
 
-def card(weights: Path, report: Mapping[str, Any]) -> str:
+def card(weights: Path, report: Mapping[str, Any], licence: str) -> str:
     """What a person should know of the weights, Markdown."""
     steps = {"before": report["before"], **report["curve"], "after": report["after"]}
     head = " | ".join(f"step {step}" if isinstance(step, int) else step for step in steps)
-    rows = "\n".join(
-        " | ".join(
-            [f"| {name.removeprefix('held/')}", *(f"{at[name]:.1f}" for at in steps.values()), ""]
-        )
-        for name in report["after"]
-    )
+    table = [f"| features | {head} |", f"|---|{'---|' * len(steps)}"]
+    for name in report["after"]:
+        figures = " | ".join(f"{at[name]:.1f}" for at in steps.values())
+        table.append(f"| {name.removeprefix('held/')} | {figures} |")
+    measured = report["measure"]
+    if report["after"]:
+        measured = "\n".join([f"{measured}:", "", *table])
     recipe = json.dumps(report["recipe"], sort_keys=True)
     return f"""# {weights.name}
 
@@ -215,13 +222,9 @@ them a vision transformer (192 wide, 6 deep, patches of 8 pixels), as one networ
   No label had a part in it.
 - **Recipe**: `unim2 pretrain`; `{recipe}`
 - **Limits**: it has seen no more than that data. What looks otherwise, it tells apart by colour
-  and texture at best.
-- **Licence**: Apache-2.0
+  and texture at best. What a linear layer finds in the features, clusters need not find.
+- **Licence**: {licence}
 - **sha256**: `{sha256(weights)}`
 
-{report["measure"]}:
-
-| features | {head} |
-|---|{"---|" * len(steps)}
-{rows}
+{measured}
 """

@@ -25,7 +25,10 @@ from unim2_core.cli.learning_data import (
     Frames,
     Modalities,
     PresetName,
+    RunFolder,
+    TensorBoardLogs,
     Variant,
+    WandbLogs,
     clusters_from,
     default_cache,
     open_learning_data,
@@ -67,14 +70,9 @@ def command(
     ] = 0,
     device: Device = "auto",
     cache: Cache = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(help="Folder for checkpoints and logs; default: NAME.run until it is done."),
-    ] = None,
-    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard logs into --run.")] = False,
-    wandb: Annotated[
-        Literal["off", "offline", "online"], typer.Option(help="Log to Weights & Biases.")
-    ] = "off",
+    run: RunFolder = None,
+    tensorboard: TensorBoardLogs = False,
+    wandb: WandbLogs = "off",
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle of that name.")] = False,
     json_file: JsonFile = None,
 ) -> None:

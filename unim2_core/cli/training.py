@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from unim2_core.cli.console import console, errors, progress, warn
-from unim2_core.cli.learning_data import TINY, warn_for_trying
+from unim2_core.cli.learning_data import warn_for_trying
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.views import Cropped, Mirrored
@@ -34,7 +34,7 @@ from unim2_core.learning.trainer import Pictures, Process, Validate
 from unim2_core.learning.training_free import cluster_store
 from unim2_core.model.bundle import Bundle, check_place
 from unim2_core.model.classifier import Classifier
-from unim2_core.model.frozen import FrozenBackbone
+from unim2_core.model.frozen import TINY, FrozenBackbone
 from unim2_core.sensing.rig import Rig
 from unim2_core.showing.overlay import colorize
 from unim2_core.showing.palette import color_table, distinct_colors

@@ -82,6 +82,31 @@ class _View(ABC):
         """What becomes of a picture."""
 
 
+class Kept(_View):
+    """Some pictures of a source as they are, decoded once and held in memory.
+
+    Arguments as of ``_View``.
+    """
+
+    _rules = "kept"
+
+    def __init__(self, source: PictureSource, rows: Collection[int]) -> None:
+        super().__init__(source, rows)
+        self._pictures = tuple(super().__iter__())
+
+    @property
+    def limit(self) -> int:
+        """How many there are."""
+        return len(self._pictures)
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Give them, in the order of the source."""
+        return iter(self._pictures)
+
+    def _seen(self, picture: Picture) -> Picture:
+        return picture
+
+
 class Mirrored(_View):
     """Some pictures of a source with left and right swapped; arguments as of ``_View``."""
 

@@ -137,18 +137,21 @@ def _json_line(entry: Mapping[str, Any]) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
 
-def cannot_store(cache: Path, size: int, error: OSError | Unim2Error) -> DataError:
-    """The error for features that cannot be written.
+def cannot_store(
+    cache: Path, size: int, error: OSError | Unim2Error, what: str = "the features"
+) -> DataError:
+    """The error for what cannot be written into a cache.
 
     Args:
         cache: the folder of all stores.
         size: bytes that are needed.
         error: why.
+        what: cannot be written, for the message.
     """
     place = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
     reason = error.found if isinstance(error, Unim2Error) else error.strerror or str(error)
     return DataError(
-        f"the features cannot be stored in {cache}",
+        f"{what} cannot be stored in {cache}",
         expected=f"room for {size / 1e9:.3f} GB in a folder that can be written to",
         found=f"{reason}; {shutil.disk_usage(place).free / 1e9:.3f} GB are free",
         remedy="free some space, or choose another place with --cache DIR",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,21 @@ def test_places_are_where_the_map_says_and_nowhere_without_a_measurement(tmp_pat
     assert len(hole)
     assert np.isfinite(store.places[1, 1, 0, 0]).all()  # looks at the column after the hole
     assert np.isnan(store.places[2, 1]).all()  # no thermal image
+
+
+def test_a_full_disk_is_said_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    source = Pictures(size=SIZE)
+    with pytest.raises(DataError, match="pictures cannot be stored") as error:
+        open_pixels(source, PATCH, tmp_path)
+    assert "--cache" in str(error.value)
+    assert source.decoded == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_interrupted_copy_leaves_nothing(tmp_path: Path) -> None:

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import shutil
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.data.pictures import Picture, PictureSource
 from unim2_core.errors import DataError
-from unim2_core.files import cannot_write
+from unim2_core.learning.feature_files import cannot_store
 from unim2_core.sensing.warping import GridMap
 
 FORMAT = 1
 Progress = Callable[[int, int], object]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +75,14 @@ def open_pixels(
                 made = Path(scratch) / "made"
                 made.mkdir()
                 _write(source, patch_size, made, progress)
-                if not folder.exists():  # another process may have been faster
-                    shutil.move(made, folder)
+                try:
+                    made.rename(folder)
+                except OSError:
+                    if not folder.exists():  # else another process was faster
+                        raise
         except OSError as error:
-            raise cannot_write(folder, error) from error
+            size = pixel_bytes(source, patch_size)
+            raise cannot_store(cache, size, error, "the pictures") from error
     count = json.loads((folder / "count.json").read_text())
     return PixelStore(
         source.modalities,
@@ -96,13 +98,10 @@ def _write(
     (height, width), count = source.size, source.limit
     names = source.modalities
     grid = (height // patch_size, width // patch_size)
-    images = np.lib.format.open_memmap(
-        folder / "images.npy", "w+", np.uint8, (count, len(names), height, width, 3)
-    )
-    there = np.lib.format.open_memmap(folder / "there.npy", "w+", np.bool_, (count, len(names)))
-    places = np.lib.format.open_memmap(
-        folder / "places.npy", "w+", np.float32, (count, len(names), *grid, 2)
-    )
+    several = (count, len(names))
+    images = _reserved(folder / "images.npy", np.uint8, (*several, height, width, 3))
+    there = _reserved(folder / "there.npy", np.bool_, several)
+    places = _reserved(folder / "places.npy", np.float32, (*several, *grid, 2))
     done = 0
     for picture in source:
         for index, name in enumerate(names):
@@ -124,6 +123,18 @@ def _write(
     for array in (images, there, places):
         array.flush()
     (folder / "count.json").write_text(json.dumps(done))
+
+
+def _reserved(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """A new array in a file, mapped; its room is taken now: later a full disk would be a signal.
+
+    Raises:
+        OSError: there is not enough.
+    """
+    array: np.memmap[Any, Any] = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _places(picture: Picture, name: str, grid: tuple[int, int]) -> NDArray[np.float32]:

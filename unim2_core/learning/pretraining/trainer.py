@@ -152,7 +152,7 @@ def pretrain(
         training.load(state)
     _run(training, store, config, run, decisive, observers, measure)
     made = training.backbone()
-    made.mean, made.scale = statistics(made, store, STATISTICS)
+    made.mean, made.scale = statistics(made.raw, store)
     return made
 
 
@@ -209,7 +209,7 @@ class _Training:
         device: str,
         precision: str,
     ) -> None:
-        mean, scale = statistics(backbone, store, STATISTICS)
+        mean, scale = statistics(backbone.texture, store)  # the transformer is not looked at
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.objective = PretrainObjective(
@@ -292,21 +292,20 @@ class _Training:
 
 
 @torch.no_grad()
-def statistics(backbone: TinyBackbone, store: PixelStore, images: int) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / deviation of each channel, (embed_dim,) float32, over some whole images.
+def statistics(features: Callable[[Tensor], Tensor], store: PixelStore) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / deviation of each channel, (D,) float32, over some whole images.
 
     Args:
-        backbone: its ``mean`` and ``scale`` have no part in it.
-        store: the pictures.
-        images: how many to look at, of all modalities, spread evenly.
+        features: (1, 3, H, W) normalised -> (1, h, w, D).
+        store: the pictures; ``STATISTICS`` of all modalities are looked at, spread evenly.
     """
     there = np.argwhere(store.there)
-    chosen = there[np.linspace(0, len(there) - 1, min(images, len(there))).astype(int)]
+    chosen = there[np.linspace(0, len(there) - 1, min(STATISTICS, len(there))).astype(int)]
     normal = MODALITIES["rgb"]
     count, total, squares = 0, torch.zeros(2, 1), torch.zeros(1)
     for row, modality in chosen:
         pixels = normal.normalize(store.images[row, modality])
-        raw = backbone.raw(torch.from_numpy(pixels)[None])[0].flatten(0, 1).double()
+        raw = features(torch.from_numpy(pixels)[None])[0].flatten(0, 1).double()
         if not count:
             total, squares = torch.zeros_like(raw[0]), torch.zeros_like(raw[0])
         count += len(raw)
