@@ -15,7 +15,7 @@ from unim2_core.errors import ModelError
 from unim2_core.learning import learner as learner_module
 from unim2_core.learning.features import FeatureStore
 from unim2_core.learning.learner import Learned, Learner, refitted
-from unim2_core.learning.methods import Recipe, recipe
+from unim2_core.learning.methods import Recipe, Start, recipe
 from unim2_core.learning.selection import agreement, chosen, loaded, looked_at
 from unim2_core.learning.trainer import load_candidate, train
 from unim2_core.model.classifier import Classifier
@@ -135,6 +135,15 @@ def test_building_an_objective_leaves_the_randomness_of_others_alone() -> None:
     before = torch.get_rng_state()
     Learner(blobs()[0], how()).objective()
     assert torch.get_rng_state().equal(before)
+
+
+@pytest.mark.parametrize("start", ["even", "published"])
+def test_the_network_starts_as_the_recipe_says(start: Start) -> None:
+    store, _ = blobs()
+    how = replace(recipe("unim2", NAMES, DIM, CLUSTERS, steps=STEPS), start=start)
+    network = Learner(store, how).objective().segmenter
+    biases = [value for name, value in network.named_parameters() if name.endswith("bias")]
+    assert all(not bias.any() for bias in biases) == (start == "even")
 
 
 def test_shifts_come_from_the_features_where_shares_are_asked_for() -> None:

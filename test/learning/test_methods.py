@@ -83,6 +83,7 @@ def test_the_robot_preset_makes_the_corrections() -> None:
     assert how.choice == "label_free" and how.trainer.candidates > 1
     assert how.trainer.ema_decay > 0 and how.trainer.schedule == "cosine"
     assert how.trainer.warmup_steps > 0
+    assert how.start == "even" and made(preset="paper").start == "published"
     assert how.shares is not None
     assert made("rgb_only").neighbors.modalities == "reference"
     weights = [loss.weight for loss in how.objective.modalities.values()]

@@ -11,7 +11,12 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 from torch import Tensor
 
 from unim2_core.errors import ModelError
-from unim2_core.model.segmenter import Segmenter, SegmenterConfig, reconstruction_loss
+from unim2_core.model.segmenter import (
+    Segmenter,
+    SegmenterConfig,
+    reconstruction_loss,
+    start_evenly,
+)
 
 CONFIG = SegmenterConfig(("rgb", "depth", "thermal"), feature_dim=8, code_dim=5)
 
@@ -167,3 +172,18 @@ def test_what_is_seen_reaches_the_fusion(training: bool) -> None:
     whole = network(features(), masks)
     for image, same in enumerate((True, False, True)):  # images know nothing of each other
         assert torch.allclose(out.code[image], whole.code[image], atol=1e-6) == same
+
+
+@torch.no_grad()
+def test_an_even_start_lets_through_what_tells_places_apart() -> None:
+    def told_apart(network: Segmenter) -> float:
+        """Share of the codes' squared length that is not common to all places."""
+        codes = torch.nn.functional.normalize(network(features()).code, dim=1)
+        return 1 - float(codes.mean(dim=(0, 2, 3)).square().sum())
+
+    for seed in range(5):
+        torch.manual_seed(seed)
+        network = Segmenter(CONFIG).eval()
+        published = told_apart(network)
+        start_evenly(network)
+        assert told_apart(network) > max(0.15, 3 * published)

@@ -40,6 +40,7 @@ from unim2_core.learning.trainer import (
     train,
 )
 from unim2_core.model.classifier import Classifier, full_margin
+from unim2_core.model.segmenter import start_evenly
 
 PLACES = 200
 """Codes drawn from each picture when clusters are refitted."""
@@ -103,6 +104,8 @@ class Learner:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.trainer.seed)
             objective = Objective(recipe.network, recipe.objective, recipe.clusters)
+            if recipe.start == "even":
+                start_evenly(objective.segmenter)
             if recipe.shares is not None:
                 batches = self.batches(Process())  # the same in every process
                 shifts = measured_shifts(objective, batches, recipe.shares, recipe.trainer.seed)

@@ -20,6 +20,7 @@ from unim2_core.sensing.modalities import Preset
 Method = Literal["unim2", "naive_fusion", "rgb_only", "kmeans"]
 Prototypes = Literal["probe", "refitted"]
 Choice = Literal["label_free", "last"]
+Start = Literal["even", "published"]
 
 STEPS = 600
 BATCH = 32
@@ -53,6 +54,8 @@ class Recipe:
         prototypes: the trained cluster probe, or k-means on the codes of the served network.
         choice: how one of the candidates is chosen.
         standardize: whether tokens are standardised first.
+        start: the network's first weights: ``even``, see ``start_evenly``, or PyTorch's, as
+            published.
     """
 
     method: Method
@@ -68,6 +71,7 @@ class Recipe:
     prototypes: Prototypes
     choice: Choice
     standardize: bool
+    start: Start
 
     @property
     def title(self) -> str:
@@ -177,6 +181,7 @@ def _robot(
         prototypes="refitted",
         choice="label_free",
         standardize=False,
+        start="even",
     )
 
 
@@ -228,6 +233,7 @@ def _paper(
         prototypes="probe",
         choice="last",
         standardize=False,
+        start="published",
     )
 
 
