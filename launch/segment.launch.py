@@ -4,16 +4,19 @@ Example:
     ros2 launch unim2_ros segment.launch.py model:=/models/yard.unim2 rgb:=/camera/color/image_raw
 """
 
+from typing import get_args
+
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from unim2_core.inference.backends import Backend, Precision
 from unim2_core.sensing.rig import SENSORS
 from unim2_ros.dds import profile_environment
 
-PARAMETERS = {"model": str, "rig": str, "backend": str, "use_sim_time": bool}
+PARAMETERS = {"model": str, "rig": str, "backend": str, "precision": str, "use_sim_time": bool}
 
 
 def _arguments() -> list[DeclareLaunchArgument]:
@@ -50,8 +53,14 @@ def _arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             "backend",
             default_value="",
-            choices=["", "auto", "onnxruntime"],
+            choices=["", *get_args(Backend)],
             description="What runs the networks; empty: as in params_file, else auto",
+        ),
+        DeclareLaunchArgument(
+            "precision",
+            default_value="",
+            choices=["", *get_args(Precision)],
+            description="What they compute in; empty: as in params_file, else fp32",
         ),
         DeclareLaunchArgument(
             "namespace", default_value="", description="Namespace of the node and its topics"

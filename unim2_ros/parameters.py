@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 
 from unim2_core.errors import Unim2Error
+from unim2_core.inference.backends import AUTO, Backend, Precision
 from unim2_core.sensing.rig import Rig
 
 
@@ -22,7 +22,8 @@ class SegmentParameters(BaseModel):
     rig: str = Field(
         "", description="path of the rig file; empty: <sensor>/image, aligned sensors"
     )
-    backend: Literal["auto", "onnxruntime"] = Field("auto", description="what runs the graphs")
+    backend: Backend = Field(AUTO, description="what runs the graphs; auto: the fastest here")
+    precision: Precision = Field("fp32", description="what the graphs compute in")
     threads: int = Field(0, ge=0, le=256, description="cores for the engine; 0: all")
     overlay_alpha: float = Field(0.5, ge=0, le=1, description="share of class colour in overlay")
     lazy: bool = Field(True, description="compute only what somebody subscribes to")

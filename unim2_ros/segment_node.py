@@ -56,8 +56,9 @@ class SegmentNode(Node):
             self._settings.load_rig(sensors),
             self._settings.backend,
             self._settings.threads,
+            self._settings.precision,
         )
-        for sentence in self._pipeline.absent:
+        for sentence in self._pipeline.shortcomings:
             self.get_logger().warning(sentence)
         rig = self._pipeline.rig
         self._intake = Intake(rig)
@@ -91,8 +92,7 @@ class SegmentNode(Node):
         self.create_timer(TICK_S, self._tick, clock=steady)
         self.create_timer(REPORT_PERIOD_S, self._report, clock=steady)
         self.get_logger().info(
-            f"{bundle.manifest.summary}; version {bundle.version}, "
-            f"backend {self._pipeline.engine.backend}"
+            f"{bundle.manifest.summary}; version {bundle.version}, {self._pipeline.engine.summary}"
         )
 
     # --- inputs -----------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class SegmentNode(Node):
         values = {
             "model": bundle.manifest.summary,
             "model version": bundle.version,
-            "backend": self._pipeline.engine.backend,
+            "backend": self._pipeline.engine.summary,
         }
         return status(name, level, text, values)
 

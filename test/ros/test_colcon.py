@@ -75,7 +75,7 @@ def test_launch_describes_its_arguments(workspace):
     said = shell(workspace, "ros2 launch unim2_ros segment.launch.py --show-args")
     for argument in ("model", "rig", "params_file", "namespace", "use_sim_time", "log_level"):
         assert f"'{argument}':" in said
-    assert "'auto', 'onnxruntime'" in said
+    assert "'auto', 'openvino', 'onnxruntime'" in said
 
 
 def test_launch_starts_the_node_which_says_what_is_wrong(workspace):

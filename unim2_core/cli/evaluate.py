@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unim2_core.cli.console import progress, warn, write_json
-from unim2_core.cli.options import BackendName, JsonFile, RigFile, Topics
+from unim2_core.cli.options import BackendName, JsonFile, PrecisionName, RigFile, Topics
 from unim2_core.data.pictures import PictureSource
 from unim2_core.errors import ModelError
 from unim2_core.inference.engine import Engine
@@ -57,6 +57,7 @@ def command(
         bool, typer.Option("--crf", help="With a dense CRF; needs torch and pydensecrf.")
     ] = False,
     backend: BackendName = "auto",
+    precision: PrecisionName = "fp32",
     json_file: JsonFile = None,
     confusion: Annotated[
         Path | None, typer.Option(help="PNG of the confusion matrix to write.", dir_okay=False)
@@ -97,7 +98,7 @@ def command(
     subsets = {CHOSEN: used}
     if each_missing and len(used) > 1:
         subsets |= {f"without {out}": [n for n in used if n != out] for out in used}
-    engine = Engine(bundle, backend)
+    engine = Engine(bundle, backend, precision=precision)
     with progress("evaluating", source.limit) as advance:
         found = measure(engine, bundle.manifest, source, subsets, answer, advance)
     # What never came was not measured, and leaving it out shows nothing.

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from unim2_core.data.drives import with_topics
-from unim2_core.inference.engine import Backend
+from unim2_core.inference.backends import Backend, Precision
 from unim2_core.sensing.rig import SENSORS, Rig
 
 RigFile = Annotated[
@@ -25,7 +25,12 @@ JsonFile = Annotated[
 ]
 MAX_SEED = 2**31 - 1
 """What OpenCV's generator takes."""
-BackendName = Annotated[Backend, typer.Option("--backend", help="What runs the graphs.")]
+BackendName = Annotated[
+    Backend, typer.Option("--backend", help="What runs the graphs; auto: the fastest here.")
+]
+PrecisionName = Annotated[
+    Precision, typer.Option("--precision", help="What the graphs compute in.")
+]
 
 
 def rig_from(file: Path | None, topics: Sequence[str] | None) -> Rig:

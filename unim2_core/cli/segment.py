@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import console, fail, progress, warn, write_json
-from unim2_core.cli.options import BackendName, JsonFile, RigFile, Topics, rig_from
+from unim2_core.cli.options import BackendName, JsonFile, PrecisionName, RigFile, Topics, rig_from
 from unim2_core.data.drives import check_topics
 from unim2_core.errors import BagError
 from unim2_core.inference.bag_segmenter import BagSegmenter, SegmentReport, Watch
@@ -29,6 +29,7 @@ def command(
     topic: Topics = None,
     keep: Annotated[bool, typer.Option(help="Copy the input's messages as well.")] = False,
     backend: BackendName = "auto",
+    precision: PrecisionName = "fp32",
     json_file: JsonFile = None,
 ) -> None:
     """Segment a recorded drive: classes, confidence and overlay for each reference image.
@@ -40,7 +41,7 @@ def command(
     Example: unim2 segment drive --model site.unim2 --topic rgb=/camera/color/image_raw
     --out segmented.mcap
     """
-    pipeline = Pipeline(Bundle(model), rig_from(rig, topic), backend)
+    pipeline = Pipeline(Bundle(model), rig_from(rig, topic), backend, precision=precision)
     report = segment_bag(bag, pipeline, out, keep=keep)
     print_report(report)
     if json_file:
@@ -78,8 +79,13 @@ def segment_bag(
         Unim2Error: the bag, the rig or the output cannot be used.
     """
     console.print(escape(pipeline.bundle.manifest.summary))
+    console.print(pipeline.engine.summary)
     with BagReader(bag) as reader:
-        for warning in (*reader.notes, *pipeline.absent, *check_topics(reader, pipeline.rig)):
+        for warning in (
+            *reader.notes,
+            *pipeline.shortcomings,
+            *check_topics(reader, pipeline.rig),
+        ):
             warn(warning)
         with progress("segmenting", reader.message_count) as advance:
             segmenter = BagSegmenter(pipeline, keep=keep)

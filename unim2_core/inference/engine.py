@@ -1,31 +1,39 @@
-"""Engines: a graph on a backend, chosen by name and held against stored outputs before use."""
+"""Engines: the graphs of a bundle on a backend that passed the gate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, Protocol, get_args
+import time
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError
-from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
+from unim2_core.inference.backends import AUTO, LIBRARIES, Backend, Graph, Precision, candidates
+from unim2_core.inference.parity import MIN_AGREEMENT, MIN_TOKEN_COSINE, Parity
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
 
-Backend = Literal["auto", "onnxruntime"]
-BACKENDS = get_args(Backend)
-
-MIN_TOKEN_COSINE = 0.999
-MIN_AGREEMENT = 0.99
+PROBES = 3
+"""Images that each backend is timed with where there is a choice."""
 
 
-class Graph(Protocol):
-    """Runs one graph: input name -> array in, output name -> array out."""
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """Both graphs on one backend, held against the bundle's stored answers.
 
-    def __call__(
-        self, inputs: Mapping[str, NDArray[np.generic]]
-    ) -> dict[str, NDArray[np.generic]]:
-        """Run once."""
+    Attributes:
+        backend: name of the backend.
+        backbone: ``images`` -> ``tokens``.
+        head: ``tokens``, ``presence`` and weights -> ``classes`` and ``confidence``.
+        parity: what the gate measured.
+        seconds: of one image in the backbone, the median of a few.
+    """
+
+    backend: Backend
+    backbone: Graph
+    head: Graph
+    parity: Parity
+    seconds: float
 
 
 class Engine:
@@ -33,35 +41,58 @@ class Engine:
 
     Attributes:
         backend: name of the backend that runs.
+        precision: that it computes in.
+        parity: what the gate measured.
+        refused: a sentence for each backend that was tried and not used.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend = "auto", threads: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: Backend = AUTO,
+        threads: int = 0,
+        precision: Precision = "fp32",
+    ) -> None:
         """Load the graphs and check them against the bundle's stored outputs.
 
         Args:
             bundle: the model.
-            backend: ``auto`` takes the best that passes the check.
+            backend: ``auto`` takes the fastest, by a short probe, of those that pass the check.
             threads: cores to use; 0 means all.
+            precision: to compute in.
 
         Raises:
-            ModelError: the backend is unknown, or its answers differ from the stored ones.
+            ModelError: the backend is unknown or not there, or its answers differ from the stored
+                ones; with ``auto``, of the last one that was tried, where none can be used.
         """
-        if backend not in BACKENDS:
-            raise ModelError(
-                "unknown backend",
-                expected=" or ".join(BACKENDS),
-                found=str(backend),
-                remedy="name one of these with --backend",
-            )
-        self.backend = "onnxruntime"
-        self._backbone: Graph = OnnxRuntimeGraph(bundle.path / BACKBONE, threads)
-        self._head: Graph = OnnxRuntimeGraph(bundle.path / HEAD, threads)
         self._weights = bundle.weights()
-        self._check(bundle)
+        self.precision = precision
+        self.refused: list[str] = []
+        passed: list[Graphs] = []
+        names = candidates(backend, precision)
+        for name in names:
+            try:
+                passed.append(self._open(bundle, name, threads))
+            except ModelError as error:
+                if not passed and name == names[-1]:
+                    raise
+                self.refused.append(f"{name} is not used: {error.what}; found {error.found}")
+        best = min(passed, key=lambda graphs: graphs.seconds)
+        self.backend, self.parity = best.backend, best.parity
+        self._backbone, self._head = best.backbone, best.head
+
+    @property
+    def summary(self) -> str:
+        """One line for logs: what runs, and how near it is to what the model answered."""
+        parity = self.parity
+        return (
+            f"{self.backend}, {self.precision}: token cosine {parity.token_cosine:.5f} and label "
+            f"agreement {parity.agreement:.4f} to the stored answers"
+        )
 
     def tokens(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the backbone: (M, H, W, 3) uint8 -> (M, h, w, D) float32."""
-        return self._backbone({"images": images})["tokens"].astype(np.float32, copy=False)
+        return _tokens(self._backbone, images)
 
     def classify(
         self, tokens: NDArray[np.float32], presence: NDArray[np.float32]
@@ -78,32 +109,40 @@ class Engine:
         outputs = self._head({"tokens": tokens, "presence": presence, **self._weights})
         return outputs["classes"].astype(np.uint8), outputs["confidence"].astype(np.uint8)
 
-    def _check(self, bundle: Bundle) -> None:
+    def _open(self, bundle: Bundle, name: Backend, threads: int) -> Graphs:
+        load = LIBRARIES[name].load
+        backbone = load(bundle.path / BACKBONE, self.precision, threads)
+        head = load(bundle.path / HEAD, self.precision, threads)
+        stored = bundle.parity()
+        images = stored["images"]
         try:
-            self._compare(bundle)
-        except ModelError:
-            raise
-        except Exception as error:  # onnxruntime's own exceptions have no common base
+            # One by one, as they come from the sensors, and so what is compiled here is used.
+            tokens = np.concatenate([_tokens(backbone, image[None]) for image in images])
+            inputs = {"tokens": tokens, "presence": np.ones(tokens.shape[:3], np.float32)}
+            classes = head({**inputs, **self._weights})["classes"]
+        except Exception as error:  # the exceptions of the backends have no common base
             raise ModelError(
-                f"{self.backend} cannot run the graphs of {bundle.path}",
+                f"{name} cannot run the graphs of {bundle.path}",
                 expected="graphs with the inputs of this version",
                 found=str(error).splitlines()[0],
                 remedy="train or export the model again, or install the version that wrote it",
             ) from error
-
-    def _compare(self, bundle: Bundle) -> None:
-        stored = bundle.parity()
-        expected = stored["tokens"].astype(np.float32)
-        tokens = self.tokens(stored["images"])
-        length = np.linalg.norm(tokens, axis=3) * np.linalg.norm(expected, axis=3)
-        cosine = float(((tokens * expected).sum(3) / length.clip(1e-12)).min())
-        classes, _ = self.classify(tokens, np.ones(tokens.shape[:3], np.float32))
-        agreement = float((classes == stored["classes"]).mean())
-        if not (cosine >= MIN_TOKEN_COSINE and agreement >= MIN_AGREEMENT):
+        parity = Parity.of(tokens, classes.astype(np.uint8), stored)
+        if not parity.passed:
             raise ModelError(
-                f"{self.backend} does not compute what {bundle.path} was stored with",
+                f"{name} in {self.precision} does not compute what {bundle.path} was stored with",
                 expected=f"token cosine of {MIN_TOKEN_COSINE} and label agreement of "
                 f"{MIN_AGREEMENT} or more",
-                found=f"{cosine:.5f} and {agreement:.4f}",
+                found=str(parity),
                 remedy="use another version of the backend or another --backend",
             )
+        seconds = []
+        for _ in range(PROBES):
+            start = time.perf_counter()
+            _tokens(backbone, images[:1])
+            seconds.append(time.perf_counter() - start)
+        return Graphs(name, backbone, head, parity, float(np.median(seconds)))
+
+
+def _tokens(backbone: Graph, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return backbone({"images": images})["tokens"].astype(np.float32, copy=False)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import DecodeError, ModelError, RigError
-from unim2_core.inference.engine import Backend, Engine
+from unim2_core.inference.backends import AUTO, Backend, Precision
+from unim2_core.inference.engine import Engine
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES, Encoder
@@ -93,7 +94,12 @@ class Pipeline:
     """
 
     def __init__(
-        self, bundle: Bundle, rig: Rig, backend: Backend = "auto", threads: int = 0
+        self,
+        bundle: Bundle,
+        rig: Rig,
+        backend: Backend = AUTO,
+        threads: int = 0,
+        precision: Precision = "fp32",
     ) -> None:
         """Load the engine and fit the model to a rig.
 
@@ -105,7 +111,7 @@ class Pipeline:
         manifest = bundle.manifest
         self._modalities = manifest.modalities
         self.rig = self._needed(rig)
-        self.engine = Engine(bundle, backend, threads)
+        self.engine = Engine(bundle, backend, threads, precision)
         self._registrar = Registrar(self.rig)
         self._encoders = {
             entry.name: Encoder.from_description(entry.encoding) for entry in self._modalities
@@ -122,9 +128,9 @@ class Pipeline:
         return with_depth(rig, {entry.sensor for entry in self._modalities})
 
     @property
-    def absent(self) -> list[str]:
-        """A sentence for each modality that the rig can never give."""
-        return [
+    def shortcomings(self) -> list[str]:
+        """A sentence for each backend that is not used and modality that the rig never gives."""
+        return self.engine.refused + [
             f"{entry.name} stays missing: the rig has no sensor {entry.sensor}"
             for entry in self._modalities
             if entry.sensor not in self.rig.sensors

@@ -1,0 +1,109 @@
+"""What can run graphs: one small interface, and the libraries behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unim2_core.errors import ModelError
+from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
+
+Backend = Literal["auto", "openvino", "onnxruntime"]
+Precision = Literal["fp32", "bf16"]
+AUTO: Backend = "auto"
+
+
+class Graph(Protocol):
+    """Runs one graph: input name -> array in, output name -> array out."""
+
+    def __call__(
+        self, inputs: Mapping[str, NDArray[np.generic]]
+    ) -> dict[str, NDArray[np.generic]]:
+        """Run once."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library that runs graphs.
+
+    Attributes:
+        module: that is imported.
+        package: that brings it.
+        precisions: that it can compute in.
+        load: file, precision and cores (0 = all) -> graph.
+    """
+
+    module: str
+    package: str
+    precisions: tuple[Precision, ...]
+    load: Callable[[Path, Precision, int], Graph]
+
+    @property
+    def installed(self) -> bool:
+        """Whether it is there; nothing is imported."""
+        return find_spec(self.module) is not None
+
+
+def _openvino(path: Path, precision: Precision, threads: int) -> Graph:
+    from unim2_core.inference.openvino import OpenVinoGraph  # it may not be installed
+
+    return OpenVinoGraph(path, precision, threads)
+
+
+def _onnxruntime(path: Path, _: Precision, threads: int) -> Graph:
+    return OnnxRuntimeGraph(path, threads)
+
+
+LIBRARIES: Mapping[Backend, Library] = {
+    "openvino": Library("openvino", "openvino", ("fp32", "bf16"), _openvino),
+    "onnxruntime": Library("onnxruntime", "onnxruntime", ("fp32",), _onnxruntime),
+}
+
+
+def candidates(backend: Backend, precision: Precision) -> list[Backend]:
+    """The backends to try, in order.
+
+    Args:
+        backend: one of them, or ``auto``: all that are installed and have the precision.
+        precision: to compute in.
+
+    Raises:
+        ModelError: there is no such backend or precision, or it is not installed.
+    """
+    for value, known, option in (
+        (backend, Backend, "backend"),
+        (precision, Precision, "precision"),
+    ):
+        if value not in get_args(known):
+            raise ModelError(
+                f"unknown {option}",
+                expected=" or ".join(get_args(known)),
+                found=str(value),
+                remedy=f"name one of these with --{option}",
+            )
+    able = [name for name, library in LIBRARIES.items() if precision in library.precisions]
+    if backend != AUTO and backend not in able:
+        raise ModelError(
+            f"{backend} does not compute in {precision}",
+            expected=", ".join(LIBRARIES[backend].precisions),
+            found=precision,
+            remedy=f"name one of these with --precision, or --backend {' or '.join(able)}",
+        )
+    wanted = able if backend == AUTO else [backend]
+    installed = [name for name in wanted if LIBRARIES[name].installed]
+    if not installed:
+        raise ModelError(
+            f"{' and '.join(wanted)} cannot be used",
+            expected=f"one that computes in {precision}"
+            if backend == AUTO
+            else "that it is there",
+            found="not installed",
+            remedy=f"pip install {LIBRARIES[wanted[0]].package}, or name another with --backend",
+        )
+    return installed
