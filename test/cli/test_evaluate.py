@@ -113,7 +113,7 @@ def test_a_drive_is_measured_as_the_robots_pipeline_answers(
             kept = {key: frame for key, frame in frames.frames.items() if key != left}
             encoded = pipeline.encode(FrameSet("rgb", kept))
             tokens = {key: pipeline._tokens_of(key, *encoded.images[key]) for key in kept}
-            classes, _ = pipeline.engine.classify(*pipeline._registered(tokens, {}, frames))
+            classes, *_ = pipeline.engine.classify(*pipeline._registered(tokens, {}, frames))
             if name == "none left out":
                 whole = np.repeat(np.repeat(classes, 2, axis=0), 2, axis=1)
                 np.testing.assert_array_equal(pipeline(frames).classes, whole)

@@ -118,7 +118,7 @@ def test_the_engine_decides_as_what_was_learnt(
     presence = np.ones(tokens.shape[:3], np.float32)
     if missing:
         presence[("rgb", "thermal").index(missing)] = 0
-    classes, _ = engine.classify(tokens, presence)
+    classes, *_ = engine.classify(tokens, presence)
     own = torch.from_numpy(backbone(images))
     named, seen = (
         {name: part[index : index + 1] for index, name in enumerate(("rgb", "thermal"))}

@@ -36,8 +36,9 @@ def test_answers_equal_what_torch_stored(model_path: Path, backend: Backend) -> 
     tokens = engine.tokens(stored["images"])
     # A deviation is the root of a difference, 1e-3 at least: float32's 1e-7 there gives 5e-5.
     np.testing.assert_allclose(tokens, stored["tokens"], rtol=1e-4, atol=1e-4)
-    classes, confidence = engine.classify(tokens, np.ones(tokens.shape[:3], np.float32))
+    classes, confidence, version = engine.classify(tokens, np.ones(tokens.shape[:3], np.float32))
     assert confidence.shape == classes.shape
+    assert version == bundle.version
     differ = classes != stored["classes"]
     assert differ.mean() < 0.005
     assert (confidence[differ] <= 1).all()  # ties only

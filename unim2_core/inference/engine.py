@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from unim2_core.errors import ModelError
 from unim2_core.inference.backends import AUTO, LIBRARIES, Backend, Graph, Precision, candidates
 from unim2_core.inference.parity import MIN_AGREEMENT, MIN_TOKEN_COSINE, Parity
+from unim2_core.inference.served_heads import ServedHeads
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
 
 PROBES = 3
@@ -36,6 +38,20 @@ class Graphs:
     seconds: float
 
 
+class Classified(NamedTuple):
+    """What the head answers.
+
+    Attributes:
+        classes: (H, W) uint8 class ids at the head's stride, 255 unlabelled.
+        confidence: (H, W) uint8.
+        version: of the model whose weights it ran with.
+    """
+
+    classes: NDArray[np.uint8]
+    confidence: NDArray[np.uint8]
+    version: str
+
+
 class Engine:
     """The two graphs of a bundle on one backend, and the head's weights.
 
@@ -44,6 +60,7 @@ class Engine:
         precision: that it computes in.
         parity: what the gate measured.
         refused: a sentence for each backend that was tried and not used.
+        heads: the head's weights; replaced between two frames.
     """
 
     def __init__(
@@ -65,7 +82,7 @@ class Engine:
             ModelError: the backend is unknown or not there, or its answers differ from the stored
                 ones; with ``auto``, of the last one that was tried, where none can be used.
         """
-        self._weights = bundle.weights()
+        self.heads = ServedHeads(bundle.version, bundle.weights())
         self.precision = precision
         self.refused: list[str] = []
         passed: list[Graphs] = []
@@ -94,20 +111,20 @@ class Engine:
         """Run the backbone: (M, H, W, 3) uint8 -> (M, h, w, D) float32."""
         return _tokens(self._backbone, images)
 
-    def classify(
-        self, tokens: NDArray[np.float32], presence: NDArray[np.float32]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    def classify(self, tokens: NDArray[np.float32], presence: NDArray[np.float32]) -> Classified:
         """Run the head.
 
         Args:
             tokens: (M, h, w, D) float32.
             presence: (M, h, w) float32, 1 where the modality sees that place.
-
-        Returns:
-            classes and confidence, (H, W) uint8 at the head's stride.
         """
-        outputs = self._head({"tokens": tokens, "presence": presence, **self._weights})
-        return outputs["classes"].astype(np.uint8), outputs["confidence"].astype(np.uint8)
+        served = self.heads.current
+        outputs = self._head({"tokens": tokens, "presence": presence, **served.inputs})
+        return Classified(
+            outputs["classes"].astype(np.uint8),
+            outputs["confidence"].astype(np.uint8),
+            served.version,
+        )
 
     def _open(self, bundle: Bundle, name: Backend, threads: int) -> Graphs:
         load = LIBRARIES[name].load
@@ -119,7 +136,7 @@ class Engine:
             # One by one, as they come from the sensors, and so what is compiled here is used.
             tokens = np.concatenate([_tokens(backbone, image[None]) for image in images])
             inputs = {"tokens": tokens, "presence": np.ones(tokens.shape[:3], np.float32)}
-            classes = head({**inputs, **self._weights})["classes"]
+            classes = head({**inputs, **self.heads.current.inputs})["classes"]
         except Exception as error:  # the exceptions of the backends have no common base
             raise ModelError(
                 f"{name} cannot run the graphs of {bundle.path}",

@@ -48,12 +48,14 @@ class Segmentation:
         confidence: (H, W) uint8, 0 unsure to 255 sure.
         encoded: what the backbone saw.
         latency_ms: stage -> milliseconds.
+        version: of the model that gave the classes.
     """
 
     classes: Image
     confidence: Image
     encoded: Encoded
     latency_ms: Mapping[str, float]
+    version: str
 
     @property
     def used(self) -> tuple[str, ...]:
@@ -196,7 +198,7 @@ class Pipeline:
         tokens_at = time.perf_counter()
         tokens, presence = self._registered(kept, encoded.valid, frames)
         registered_at = time.perf_counter()
-        classes, confidence = self.engine.classify(tokens, presence)
+        classes, confidence, version = self.engine.classify(tokens, presence)
         reference = frames.frames[frames.reference]
         shape = (reference.width, reference.height)
         classes = cv2.resize(classes, shape, interpolation=cv2.INTER_NEAREST)
@@ -207,7 +209,7 @@ class Pipeline:
             "register": 1e3 * (registered_at - tokens_at),
             "head": 1e3 * (time.perf_counter() - registered_at),
         }
-        return Segmentation(classes, confidence, encoded, latency_ms)
+        return Segmentation(classes, confidence, encoded, latency_ms, version)
 
     def _tokens_of(self, name: str, stamp_ns: int, image: Image) -> Tokens:
         """Tokens (h, w, D) in the sensor's own camera; an image seen before costs nothing."""

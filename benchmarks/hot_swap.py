@@ -1,0 +1,92 @@
+"""How long it takes to replace the head's weights while frames run, on every backend.
+
+    python benchmarks/hot_swap.py site.unim2
+
+A thread replaces the weights, of which one version has a class more, again and again; frames go on
+meanwhile. Every frame is compared with what its version answers when nothing else runs. A version
+back takes the same assignment and no copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from unim2_core.inference.backends import LIBRARIES, Backend
+from unim2_core.inference.engine import Engine
+from unim2_core.model.bundle import Bundle
+
+PAUSE_S = 1e-3
+
+
+def measured(bundle: Bundle, backend: Backend, swaps: int) -> list[str]:
+    """A row: frames, mixed frames, swaps in milliseconds."""
+    engine = Engine(bundle, backend)
+    first = bundle.weights()
+    second = dict(first)
+    for name in ("prototypes", "valid"):
+        second[name] = np.concatenate([first[name][::-1], first[name][:1]])
+    stored = bundle.parity()
+    tokens = stored["tokens"].astype(np.float32)
+    presence = np.ones(tokens.shape[:3], np.float32)
+    versions = {"first": first, "second": second}
+    expected = {}
+    for name, weights in versions.items():
+        engine.heads.replace(name, weights)
+        expected[name] = engine.classify(tokens, presence).classes
+    seconds: list[float] = []
+
+    def swap() -> None:
+        for number in range(swaps):
+            name = ("first", "second")[number % 2]
+            start = time.perf_counter()
+            engine.heads.replace(name, versions[name])
+            seconds.append(time.perf_counter() - start)
+            time.sleep(PAUSE_S)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    frames = mixed = 0
+    while swapping.is_alive():
+        answer = engine.classify(tokens, presence)
+        frames += 1
+        mixed += bool((answer.classes != expected[answer.version]).any())
+    swapping.join()
+    p50, p99, most = (1e3 * np.percentile(seconds, q) for q in (50, 99, 100))
+    return [
+        backend,
+        str(swaps),
+        str(frames),
+        str(mixed),
+        f"{p50:.2f}",
+        f"{p99:.2f}",
+        f"{most:.2f}",
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="model bundle, NAME.unim2")
+    parser.add_argument("--swaps", type=int, default=1000)
+    arguments = parser.parse_args()
+    bundle = Bundle(arguments.model)
+    megabytes = sum(array.nbytes for array in bundle.weights().values()) / 1e6
+    table = Table(
+        *("backend", "swaps", "frames", "mixed", "swap p50 ms", "p99 ms", "longest ms"),
+        title=f"{len(bundle.manifest.labels)} classes and one more, {megabytes:.1f} MB of weights",
+    )
+    for backend, library in LIBRARIES.items():
+        if library.installed:
+            table.add_row(*measured(bundle, backend, arguments.swaps))
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    main()

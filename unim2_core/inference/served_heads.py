@@ -1,0 +1,107 @@
+"""The weights that an engine's head runs with: replaced between two frames, and put back."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unim2_core.errors import ModelError
+
+Weights = Mapping[str, NDArray[np.float32]]
+
+SLOTS = 16
+"""Places for clusters come in so many: a new class need not change the shape of a graph's input,
+for which some backends compile again."""
+KEPT = 8
+"""Versions that can be put back."""
+BY_CLUSTER = ("prototypes", "valid")
+
+
+@dataclass(frozen=True, eq=False)
+class HeadWeights:
+    """One version; never changed once it is made.
+
+    Attributes:
+        version: of the model that it is from.
+        inputs: of the head's graph, apart from tokens and presence, clusters padded to ``SLOTS``.
+    """
+
+    version: str
+    inputs: Weights
+
+    @classmethod
+    def padded(cls, version: str, weights: Weights) -> HeadWeights:
+        """Copy weights; what is added counts as not in use."""
+        inputs = {name: np.array(array, np.float32) for name, array in weights.items()}
+        clusters = len(inputs["valid"])
+        added = -clusters % SLOTS
+        for name in BY_CLUSTER:
+            array = inputs[name]
+            zeros = np.zeros((added, *array.shape[1:]), np.float32)
+            inputs[name] = np.concatenate([array, zeros])
+        return cls(version, inputs)
+
+
+class ServedHeads:
+    """The version that runs and those before it.
+
+    One thread may replace it while another one runs frames: who takes ``current`` once for a frame
+    has one version and no mixture.
+    """
+
+    def __init__(self, version: str, weights: Weights) -> None:
+        self._earlier: deque[HeadWeights] = deque(maxlen=KEPT)
+        self.current = HeadWeights.padded(version, weights)
+
+    def replace(self, version: str, weights: Weights) -> None:
+        """Serve other weights from the next frame on.
+
+        Args:
+            version: of the model that they are from.
+            weights: as ``Bundle.weights`` gives them; only the number of clusters may differ.
+
+        Raises:
+            ModelError: they belong to another network, or are not finite; nothing changes.
+        """
+        wanted, found = _form(self.current.inputs), _form(weights)
+        wrong = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+        infinite = sorted(name for name, array in weights.items() if not np.isfinite(array).all())
+        if wrong or infinite:
+            name = (wrong or infinite)[0]
+            raise ModelError(
+                f"version {version} cannot take the place of {self.current.version}",
+                expected=f"{name} {wanted.get(name, 'not there')}, finite",
+                found=f"{name} {found.get(name, 'not there')}" if wrong else "values that are not",
+                remedy="load the whole model anew, or train it from the one that runs",
+            )
+        fresh = HeadWeights.padded(version, weights)
+        self._earlier.append(self.current)
+        self.current = fresh  # one assignment: a frame sees the old or the new one
+
+    def roll_back(self) -> str:
+        """Serve the version before from the next frame on; returns its name.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if not self._earlier:
+            raise ModelError(
+                "there is no earlier version to go back to",
+                expected="a version that was replaced since the engine was started",
+                found=f"only {self.current.version}",
+                remedy="load the model to go back to",
+            )
+        self.current = self._earlier.pop()
+        return self.current.version
+
+
+def _form(weights: Weights) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, without the number of clusters."""
+    return {
+        name: array.shape[1:] if name in BY_CLUSTER else array.shape
+        for name, array in weights.items()
+    }
