@@ -24,6 +24,9 @@ class SegmentParameters(BaseModel):
     )
     backend: Backend = Field(AUTO, description="what runs the graphs; auto: the fastest here")
     precision: Precision = Field("fp32", description="what the graphs compute in")
+    half_auxiliaries: bool = Field(
+        False, description="all sensors but the reference at half the resolution: faster"
+    )
     threads: int = Field(0, ge=0, le=256, description="cores for the engine; 0: all")
     overlay_alpha: float = Field(0.5, ge=0, le=1, description="share of class colour in overlay")
     lazy: bool = Field(True, description="compute only what somebody subscribes to")

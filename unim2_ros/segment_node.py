@@ -57,6 +57,7 @@ class SegmentNode(Node):
             self._settings.backend,
             self._settings.threads,
             self._settings.precision,
+            self._settings.half_auxiliaries,
         )
         for sentence in self._pipeline.shortcomings:
             self.get_logger().warning(sentence)

@@ -98,7 +98,8 @@ def test_a_drive_is_measured_as_the_robots_pipeline_answers(
 ) -> None:
     report, png = tmp_path / "r.json", tmp_path / "c.png"
     result = evaluate(
-        model_path, "--bag", drive, "--each-missing", "--json", report, "--confusion", png
+        *(model_path, "--bag", drive, "--each-missing", "--backend", "onnxruntime"),
+        *("--json", report, "--confusion", png),
     )
     assert result.exit_code == 0, result.output
     found = json.loads(report.read_text())
@@ -106,7 +107,7 @@ def test_a_drive_is_measured_as_the_robots_pipeline_answers(
         name: Tally(4, len(SYNTHETIC.classes.names))
         for name in ("none left out", "without rgb", "without thermal")
     }
-    pipeline = Pipeline(Bundle(model_path), Rig.default(("rgb", "thermal")))
+    pipeline = Pipeline(Bundle(model_path), Rig.default(("rgb", "thermal")), "onnxruntime")
     for index, (frames, _) in enumerate(spread_sets(drive, pipeline.rig, COUNT, print)):
         for name, tally in expected.items():
             left = name.removeprefix("without ")
@@ -143,6 +144,11 @@ def test_a_drive_is_measured_as_the_robots_pipeline_answers(
         "size": [HEIGHT, WIDTH],
         "resized": "classes, by the nearest pixel",
         "crf": False,
+    }
+    assert found["engine"] == {
+        "backend": "onnxruntime",
+        "precision": "fp32",
+        "half_auxiliaries": False,
     }
     assert "only report" in found["labels"]
     assert {entry["name"] for entry in found["figures"]["classes"] if entry["pixels"]} == {

@@ -31,7 +31,7 @@ RIG = Rig.parse(
 
 @pytest.fixture(scope="module")
 def pipeline(model_path: Path) -> Pipeline:
-    return Pipeline(Bundle(model_path), RIG)
+    return Pipeline(Bundle(model_path), RIG, "onnxruntime")
 
 
 def _segment(
@@ -41,7 +41,7 @@ def _segment(
         if done == interrupt_at:
             raise KeyboardInterrupt
 
-    fresh = Pipeline(pipeline.bundle, RIG)
+    fresh = Pipeline(pipeline.bundle, RIG, "onnxruntime")
     with BagReader(bag) as reader:
         return BagSegmenter(fresh, keep=keep).run(reader, out, progress)
 

@@ -20,7 +20,7 @@ from unim2_core.sensing.rig import Rig
 
 @pytest.fixture
 def pipeline(model_path: Path) -> Pipeline:
-    return Pipeline(Bundle(model_path), Rig.default(("rgb", "thermal")))
+    return Pipeline(Bundle(model_path), Rig.default(("rgb", "thermal")), "onnxruntime")
 
 
 def _without(frames: FrameSet, sensor: str) -> FrameSet:
@@ -60,7 +60,7 @@ def test_an_image_that_did_not_change_is_not_computed_again(
     kept = pipeline(held)
     assert sum(calls) == 3
     np.testing.assert_array_equal(
-        kept.classes, Pipeline(pipeline.bundle, pipeline.rig)(held).classes
+        kept.classes, Pipeline(pipeline.bundle, pipeline.rig, "onnxruntime")(held).classes
     )
 
 
@@ -92,7 +92,7 @@ def test_a_sensor_counts_only_where_it_looks(
 ) -> None:
     extrinsics = {"translation_m": [0, 0, 0], "rotation_xyzw": rotation_xyzw}
     sensors = {"rgb": {"topic": "/rgb"}, "thermal": {"topic": "/t", "extrinsics": extrinsics}}
-    placed = Pipeline(pipeline.bundle, Rig.parse({"sensors": sensors}))
+    placed = Pipeline(pipeline.bundle, Rig.parse({"sensors": sensors}), "onnxruntime")
     frames = next(frame_sets(1))
     cameras = {
         "rgb": Intrinsics(fx=80, fy=80, cx=47.5, cy=31.5, width=WIDTH, height=HEIGHT),

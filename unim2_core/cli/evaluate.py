@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from unim2_core.cli.console import progress, warn, write_json
-from unim2_core.cli.options import BackendName, JsonFile, PrecisionName, RigFile, Topics
+from unim2_core.cli.options import (
+    BackendName,
+    HalfAuxiliaries,
+    JsonFile,
+    PrecisionName,
+    RigFile,
+    Topics,
+)
 from unim2_core.data.pictures import PictureSource
 from unim2_core.errors import ModelError
 from unim2_core.inference.engine import Engine
@@ -58,6 +65,7 @@ def command(
     ] = False,
     backend: BackendName = "auto",
     precision: PrecisionName = "fp32",
+    half_auxiliaries: HalfAuxiliaries = False,
     json_file: JsonFile = None,
     confusion: Annotated[
         Path | None, typer.Option(help="PNG of the confusion matrix to write.", dir_okay=False)
@@ -100,7 +108,9 @@ def command(
         subsets |= {f"without {out}": [n for n in used if n != out] for out in used}
     engine = Engine(bundle, backend, precision=precision)
     with progress("evaluating", source.limit) as advance:
-        found = measure(engine, bundle.manifest, source, subsets, answer, advance)
+        found = measure(
+            engine, bundle.manifest, source, subsets, answer, advance, half_auxiliaries
+        )
     # What never came was not measured, and leaving it out shows nothing.
     never = [name for name in used if not found.seen[name]]
     for name in never:
@@ -114,6 +124,11 @@ def command(
             "size": list(source.size),
             "resized": "scores, bilinearly" if answer else "classes, by the nearest pixel",
             "crf": crf,
+        },
+        "engine": {
+            "backend": engine.backend,
+            "precision": engine.precision,
+            "half_auxiliaries": half_auxiliaries,
         },
         "data": {
             "name": data or [str(path) for path in bag or ()],

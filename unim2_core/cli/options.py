@@ -32,6 +32,13 @@ PrecisionName = Annotated[
     Precision, typer.Option("--precision", help="What the graphs compute in.")
 ]
 
+HalfAuxiliaries = Annotated[
+    bool,
+    typer.Option(
+        "--half-auxiliaries", help="All sensors but the reference at half the resolution: faster."
+    ),
+]
+
 
 def rig_from(file: Path | None, topics: Sequence[str] | None) -> Rig:
     """The rig that the options describe.

@@ -10,7 +10,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import console, fail, progress, warn, write_json
-from unim2_core.cli.options import BackendName, JsonFile, PrecisionName, RigFile, Topics, rig_from
+from unim2_core.cli.options import (
+    BackendName,
+    HalfAuxiliaries,
+    JsonFile,
+    PrecisionName,
+    RigFile,
+    Topics,
+    rig_from,
+)
 from unim2_core.data.drives import check_topics
 from unim2_core.errors import BagError
 from unim2_core.inference.bag_segmenter import BagSegmenter, SegmentReport, Watch
@@ -30,6 +38,7 @@ def command(
     keep: Annotated[bool, typer.Option(help="Copy the input's messages as well.")] = False,
     backend: BackendName = "auto",
     precision: PrecisionName = "fp32",
+    half_auxiliaries: HalfAuxiliaries = False,
     json_file: JsonFile = None,
 ) -> None:
     """Segment a recorded drive: classes, confidence and overlay for each reference image.
@@ -41,7 +50,13 @@ def command(
     Example: unim2 segment drive --model site.unim2 --topic rgb=/camera/color/image_raw
     --out segmented.mcap
     """
-    pipeline = Pipeline(Bundle(model), rig_from(rig, topic), backend, precision=precision)
+    pipeline = Pipeline(
+        Bundle(model),
+        rig_from(rig, topic),
+        backend,
+        precision=precision,
+        half_auxiliaries=half_auxiliaries,
+    )
     report = segment_bag(bag, pipeline, out, keep=keep)
     print_report(report)
     if json_file:

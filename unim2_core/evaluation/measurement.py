@@ -14,6 +14,7 @@ import numpy as np
 from unim2_core.data.pictures import Picture, PictureSource
 from unim2_core.errors import DataError
 from unim2_core.evaluation.runner import Floats, Integers, Tally
+from unim2_core.inference.auxiliaries import TokenReader
 from unim2_core.inference.engine import Engine
 from unim2_core.model.bundle import Manifest
 from unim2_core.sensing.warping import registered
@@ -46,6 +47,7 @@ def measure(
     subsets: Mapping[str, Sequence[str]],
     answer: Answer | None = None,
     progress: Callable[[int], object] | None = None,
+    half_auxiliaries: bool = False,
 ) -> Measured:
     """Hold a model against the labels of pictures.
 
@@ -60,6 +62,7 @@ def measure(
         subsets: name -> modalities that are told to be there; all others are missing.
         answer: another way from tokens to clusters.
         progress: called with how many pictures are done.
+        half_auxiliaries: see ``TokenReader``.
 
     Raises:
         DataError: there are no labels, or none of the modalities in any picture.
@@ -69,6 +72,7 @@ def measure(
     if classes is None or source.label_size is None:
         raise _no_labels("no labels")
     wanted = set().union(*subsets.values())
+    read = TokenReader(engine, manifest, source.size, half_auxiliaries)
     tallies = {name: Tally(len(manifest.labels), len(classes.names)) for name in subsets}
     answer = answer or (lambda tokens, presence, _: engine.classify(tokens, presence)[0])
     pictures = unlabelled = 0
@@ -79,7 +83,7 @@ def measure(
         else:
             pictures += 1
             seen.update(wanted.intersection(picture.images))
-            tokens, presence = _tokens(engine, manifest, source, picture, wanted)
+            tokens, presence = _tokens(read, manifest, source, picture, wanted)
             for subset, members in subsets.items():
                 there = np.array([name in members for name in names], np.float32)[:, None, None]
                 told = presence * there
@@ -100,7 +104,7 @@ def measure(
 
 
 def _tokens(
-    engine: Engine,
+    read: TokenReader,
     manifest: Manifest,
     source: PictureSource,
     picture: Picture,
@@ -113,7 +117,7 @@ def _tokens(
     presence = np.zeros(tokens.shape[:3], np.float32)
     for index, name in enumerate(names):
         if name in wanted and name in picture.images:
-            own = engine.tokens(picture.images[name][None])[0]
+            own = read(name, picture.images[name])
             valid, grid_map = picture.valid.get(name), picture.maps.get(name)
             presence[index] = registered(own, valid, grid_map, out=tokens[index])[1]
     return tokens, presence

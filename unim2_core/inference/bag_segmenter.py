@@ -135,7 +135,8 @@ class BagSegmenter:
         image = hashlib.sha256(first.raw).hexdigest() if first else "no image"
         counts = {name: topic.count for name, topic in sorted(reader.topics.items())}
         drive = f"{reader.start_ns} {reader.end_ns} {counts} {image}"
-        return f"{self._pipeline.bundle.version} {self._pipeline.rig.dump()} {drive}"
+        pipeline = self._pipeline
+        return f"{pipeline.bundle.version} {pipeline.settings} {pipeline.rig.dump()} {drive}"
 
     def _matched(
         self, reader: BagReader, intake: Intake, writer: BagWriter, progress: Callable[[int], None]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import DecodeError, ModelError, RigError
+from unim2_core.inference.auxiliaries import TokenReader
 from unim2_core.inference.backends import AUTO, Backend, Precision
 from unim2_core.inference.engine import Engine
 from unim2_core.model.bundle import Bundle
@@ -91,6 +92,7 @@ class Pipeline:
     Attributes:
         bundle: the model.
         engine: what runs it.
+        settings: what decides the classes apart from model and rig; backends differ in ties only.
         rig: the sensors that are needed: those that the model looks at, and depth where it tells
             how the others are to be registered.
     """
@@ -102,8 +104,17 @@ class Pipeline:
         backend: Backend = AUTO,
         threads: int = 0,
         precision: Precision = "fp32",
+        half_auxiliaries: bool = False,
     ) -> None:
         """Load the engine and fit the model to a rig.
+
+        Args:
+            bundle: the model.
+            rig: the sensors.
+            backend: see ``Engine``.
+            threads: cores to use; 0 means all.
+            precision: to compute in.
+            half_auxiliaries: see ``TokenReader``.
 
         Raises:
             ModelError: the rig lacks the model's reference sensor, or the engine is refused.
@@ -114,6 +125,8 @@ class Pipeline:
         self._modalities = manifest.modalities
         self.rig = self._needed(rig)
         self.engine = Engine(bundle, backend, threads, precision)
+        self.settings = f"{precision}{', auxiliaries at half' if half_auxiliaries else ''}"
+        self._read = TokenReader(self.engine, manifest, manifest.infer_size, half_auxiliaries)
         self._registrar = Registrar(self.rig)
         self._encoders = {
             entry.name: Encoder.from_description(entry.encoding) for entry in self._modalities
@@ -215,7 +228,7 @@ class Pipeline:
         """Tokens (h, w, D) in the sensor's own camera; an image seen before costs nothing."""
         kept = self._tokens.get(name)
         if kept is None or kept[0] != stamp_ns:
-            kept = (stamp_ns, self.engine.tokens(image[None])[0])
+            kept = (stamp_ns, self._read(name, image))
             self._tokens[name] = kept
         return kept[1]
 
