@@ -16,7 +16,14 @@ from unim2_core.inference.backends import Backend, Precision
 from unim2_core.sensing.rig import SENSORS
 from unim2_ros.dds import profile_environment
 
-PARAMETERS = {"model": str, "rig": str, "backend": str, "precision": str, "use_sim_time": bool}
+PARAMETERS = {
+    "model": str,
+    "rig": str,
+    "backend": str,
+    "precision": str,
+    "half_auxiliaries": bool,
+    "use_sim_time": bool,
+}
 
 
 def _arguments() -> list[DeclareLaunchArgument]:
@@ -61,6 +68,13 @@ def _arguments() -> list[DeclareLaunchArgument]:
             default_value="",
             choices=["", *get_args(Precision)],
             description="What they compute in; empty: as in params_file, else fp32",
+        ),
+        DeclareLaunchArgument(
+            "half_auxiliaries",
+            default_value="",
+            choices=["", "true", "false"],
+            description="All sensors but the reference at half the resolution; "
+            "empty: as in params_file, else false",
         ),
         DeclareLaunchArgument(
             "namespace", default_value="", description="Namespace of the node and its topics"

@@ -46,3 +46,10 @@ class ModelError(Unim2Error):
 
 class DataError(Unim2Error):
     """A data set whose description or files cannot be used."""
+
+
+def cause(error: Exception) -> str:
+    """What a library's exception says, in one line: some begin with where they were raised."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith("Exception from ")]
+    return (telling or lines or [""])[0] or type(error).__name__

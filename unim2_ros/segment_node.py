@@ -229,7 +229,7 @@ class SegmentNode(Node):
         bundle = self._pipeline.bundle
         values = {
             "model": bundle.manifest.summary,
-            "model version": bundle.version,
+            "model version": self._pipeline.engine.heads.current.version[:12],
             "backend": self._pipeline.engine.summary,
         }
         return status(name, level, text, values)

@@ -49,7 +49,7 @@ def status_message(
         stages=list(result.latency_ms),
         stage_ms=list(result.latency_ms.values()),
         model_name=bundle.manifest.name,
-        model_sha256=bundle.sha256,
+        model_sha256=result.version,
         backend=backend,
         drop_reasons=list(drops),
         drop_counts=list(drops.values()),

@@ -22,6 +22,7 @@ from unim2_core.data.drive_labels import SYNTHETIC
 from unim2_core.data.drives import spread_sets
 from unim2_core.evaluation import crf
 from unim2_core.evaluation.runner import Tally
+from unim2_core.inference.engine import Engine
 from unim2_core.inference.pipeline import Pipeline
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.bag_messages import image_message
@@ -76,7 +77,7 @@ def drive(tmp_path: Path) -> Path:
 @pytest.fixture
 def folder(tmp_path: Path, model_path: Path) -> Path:
     """Images whose labels are what the model says of them without its thermal camera."""
-    pipeline = Pipeline(Bundle(model_path), Rig.default(("rgb",)))
+    pipeline = Pipeline(Bundle(model_path), Rig.default(("rgb",)), "onnxruntime")
     for index, frames in enumerate(frame_sets(COUNT)):
         alone = FrameSet("rgb", {"rgb": frames.frames["rgb"]})
         for kind, image in (
@@ -148,6 +149,7 @@ def test_a_drive_is_measured_as_the_robots_pipeline_answers(
     assert found["engine"] == {
         "backend": "onnxruntime",
         "precision": "fp32",
+        "refused": [],
         "half_auxiliaries": False,
     }
     assert "only report" in found["labels"]
@@ -207,11 +209,34 @@ def test_a_sensor_that_never_spoke_is_not_shown_as_one_that_can_be_left_out(
     assert found["each_missing"] is None
 
 
+def test_auxiliaries_at_half_the_resolution_are_measured_and_said(
+    model_path: Path, drive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[tuple[int, ...]] = []
+    tokens = Engine.tokens
+
+    def recorded(engine: Engine, images: np.ndarray) -> np.ndarray:
+        sizes.append(images.shape[1:3])
+        return tokens(engine, images)
+
+    monkeypatch.setattr(Engine, "tokens", recorded)
+    report = tmp_path / "r.json"
+    result = evaluate(model_path, "--bag", drive, "--half-auxiliaries", "--json", report)
+    assert result.exit_code == 0, result.output
+    assert json.loads(report.read_text())["engine"]["half_auxiliaries"] is True
+    assert sizes.count((HEIGHT, WIDTH)) == COUNT  # the reference
+    assert (
+        sizes.count((HEIGHT // 2, WIDTH // 2)) == COUNT + 1
+    )  # the other, and the first to warm up
+    assert len(sizes) == 2 * COUNT + 1
+
+
 def test_a_folder_is_matched_by_name_and_needs_no_torch(
     model_path: Path, folder: Path, tmp_path: Path
 ) -> None:
     report = tmp_path / "r.json"
     arguments = [str(model_path), "--data", str(folder), "--json", str(report)]
+    arguments += ["--backend", "onnxruntime"]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, "evaluate", *arguments],
         capture_output=True,

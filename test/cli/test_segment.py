@@ -91,6 +91,7 @@ def test_a_robot_segments_without_torch(model_path: Path, tmp_path: Path) -> Non
         (["--topic", "sonar=/rgb/image"], 2, "SENSOR=TOPIC"),
         (["--rig", "missing.yaml"], 1, "unim2 rig BAG"),
         (["--backend", "abacus"], 2, "onnxruntime"),
+        (["--backend", "onnxruntime", "--precision", "bf16"], 1, "does not compute in bf16"),
     ],
 )
 def test_bad_usage_is_explained_and_nothing_is_written(

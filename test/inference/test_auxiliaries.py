@@ -37,6 +37,7 @@ def test_only_other_sensors_than_the_reference_are_halved(
     answers = {}
     for half in (False, True):
         pipeline = Pipeline(Bundle(model_path), RIG, "onnxruntime", half_auxiliaries=half)
+        assert ("half" in pipeline.settings) is half
         tokens, seen = pipeline.engine.tokens, pixels.setdefault(half, [])
         monkeypatch.setattr(
             pipeline.engine,

@@ -35,13 +35,19 @@ def pipeline(model_path: Path) -> Pipeline:
 
 
 def _segment(
-    pipeline: Pipeline, bag: Path, out: Path, *, keep: bool = False, interrupt_at: int = 0
+    pipeline: Pipeline,
+    bag: Path,
+    out: Path,
+    *,
+    keep: bool = False,
+    interrupt_at: int = 0,
+    half: bool = False,
 ) -> SegmentReport:
     def progress(done: int) -> None:
         if done == interrupt_at:
             raise KeyboardInterrupt
 
-    fresh = Pipeline(pipeline.bundle, RIG, "onnxruntime")
+    fresh = Pipeline(pipeline.bundle, RIG, "onnxruntime", half_auxiliaries=half)
     with BagReader(bag) as reader:
         return BagSegmenter(fresh, keep=keep).run(reader, out, progress)
 
@@ -115,6 +121,14 @@ def test_a_resumed_run_equals_an_unbroken_one(
     for topic in OUTPUTS:
         assert [(t, m.data) for t, m in whole[topic]] == [(t, m.data) for t, m in resumed[topic]]
     assert {path.name for path in tmp_path.iterdir()} == {"drive", "whole.mcap", "out.mcap"}
+
+
+def test_a_run_with_other_settings_takes_nothing_over(pipeline: Pipeline, tmp_path: Path) -> None:
+    write_bag(tmp_path / "drive", 8)
+    out = tmp_path / "out.mcap"
+    with pytest.raises(KeyboardInterrupt):
+        _segment(pipeline, tmp_path / "drive", out, interrupt_at=9)
+    assert _segment(pipeline, tmp_path / "drive", out, half=True).resumed == 0
 
 
 def test_a_run_interrupted_twice_keeps_what_the_longer_one_had(

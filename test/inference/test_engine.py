@@ -38,7 +38,7 @@ def test_answers_equal_what_torch_stored(model_path: Path, backend: Backend) -> 
     np.testing.assert_allclose(tokens, stored["tokens"], rtol=1e-4, atol=1e-4)
     classes, confidence, version = engine.classify(tokens, np.ones(tokens.shape[:3], np.float32))
     assert confidence.shape == classes.shape
-    assert version == bundle.version
+    assert version == bundle.sha256
     differ = classes != stored["classes"]
     assert differ.mean() < 0.005
     assert (confidence[differ] <= 1).all()  # ties only
@@ -65,6 +65,31 @@ def test_the_backends_agree(model_path: Path) -> None:
     images = bundle.parity()["images"]
     one, other = (Engine(bundle, name) for name in ("openvino", "onnxruntime"))  # type: ignore[arg-type]
     np.testing.assert_allclose(one.tokens(images), other.tokens(images), rtol=1e-4, atol=1e-4)
+
+
+@EACH
+def test_an_engine_that_is_loaded_needs_its_files_no_more(
+    model_path: Path, tmp_path: Path, backend: Backend
+) -> None:
+    copy = Path(shutil.copytree(model_path, tmp_path / "copy.unim2"))
+    bundle = Bundle(copy)
+    images = bundle.parity()["images"][:1]
+    engine = Engine(bundle, backend)
+    shutil.rmtree(copy)
+    patch = bundle.manifest.backbone.patch_size
+    assert engine.tokens(images[:, : 2 * patch]).shape[1] == 2
+
+
+def test_a_backend_that_cannot_even_be_imported_is_passed_over(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Graph) -> Graph:
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    stand_in(monkeypatch, broken)
+    engine = Engine(Bundle(model_path))
+    assert engine.backend == "onnxruntime"
+    assert "libtbb.so.12" in engine.refused[0]
 
 
 @needs_openvino
@@ -167,7 +192,7 @@ def test_the_next_backend_is_used_where_one_fails_the_gate(
 def test_the_fastest_is_taken(model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter((0.0, 9.0, 20.0, 29.0, 40.0, 49.0, 50.0, 51.0, 60.0, 61.0, 70.0, 71.0))
     stand_in(monkeypatch, lambda graph: graph)
-    monkeypatch.setattr("unim2_core.inference.engine.time.perf_counter", lambda: next(seconds))
+    monkeypatch.setattr("unim2_core.inference.engine.perf_counter", lambda: next(seconds))
     assert Engine(Bundle(model_path)).backend == "onnxruntime"  # 1 s against 9 s
 
 
@@ -185,8 +210,9 @@ def test_graphs_with_other_inputs_are_refused(model_path: Path, tmp_path: Path) 
 def test_a_truncated_graph_is_refused(model_path: Path, tmp_path: Path, backend: Backend) -> None:
     whole = (model_path / BACKBONE).read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelError, match=r"cannot load .*cut\.onnx"):
+    with pytest.raises(ModelError, match=r"cannot load .*cut\.onnx") as caught:
         LIBRARIES[backend].load(tmp_path / "cut.onnx", "fp32", 1)
+    assert caught.value.found and not caught.value.found.startswith("Exception from")
 
 
 @pytest.mark.parametrize(

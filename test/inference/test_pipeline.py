@@ -72,7 +72,7 @@ def test_a_rig_without_the_models_reference_is_refused(pipeline: Pipeline) -> No
 
 def test_what_the_rig_can_never_give_is_said(pipeline: Pipeline) -> None:
     assert pipeline.shortcomings == []
-    [sentence] = Pipeline(pipeline.bundle, Rig.default(("rgb",))).shortcomings
+    [sentence] = Pipeline(pipeline.bundle, Rig.default(("rgb",)), "onnxruntime").shortcomings
     assert "no sensor thermal" in sentence
 
 

@@ -63,6 +63,10 @@ def test_what_is_served_does_not_change_with_what_it_was_made_of() -> None:
         ({"mean": np.zeros((2, 6), np.float32)}, r"expected: mean \(2, 5\)"),
         ({"prototypes": np.zeros((3, 9), np.float32)}, "prototypes"),
         ({"more": np.zeros(1, np.float32)}, "more not there"),
+        ({"valid": np.ones(4, np.float32)}, "3 and 4"),
+        ({"valid": np.float32(1)}, "valid"),
+        (weights(255), "2 to 254 clusters"),
+        (weights(1), "2 to 254 clusters"),
         ({"mean": np.full((2, 5), np.nan, np.float32)}, "values that are not"),
     ],
 )

@@ -72,6 +72,11 @@ def test_every_image_is_published_or_counted(
         (["-p", "model:=/nowhere/none.unim2"], "cannot open the model"),
         (["-p", "model:={model}", "-p", "rig:=/nowhere/rig.yaml"], "cannot read the rig file"),
         (["-p", "model:={model}", "-p", "backend:=abacus"], "parameter backend cannot be used"),
+        (["-p", "model:={model}", "-p", "precision:=int3"], "parameter precision cannot be used"),
+        (
+            ["-p", "model:={model}", "-p", "backend:=onnxruntime", "-p", "precision:=bf16"],
+            "onnxruntime does not compute in bf16",
+        ),
         (["-p", "model:={model}", "-p", "threads:=-1"], "parameter threads cannot be used"),
         (["-p", "model:={model}", "-p", "threads:=two"], "a parameter cannot be declared"),
         (["--sonar"], "ROS cannot start with these arguments"),

@@ -107,6 +107,8 @@ def command(
     if each_missing and len(used) > 1:
         subsets |= {f"without {out}": [n for n in used if n != out] for out in used}
     engine = Engine(bundle, backend, precision=precision)
+    for refusal in engine.refused:
+        warn(refusal)
     with progress("evaluating", source.limit) as advance:
         found = measure(
             engine, bundle.manifest, source, subsets, answer, advance, half_auxiliaries
@@ -128,6 +130,7 @@ def command(
         "engine": {
             "backend": engine.backend,
             "precision": engine.precision,
+            "refused": engine.refused,
             "half_auxiliaries": half_auxiliaries,
         },
         "data": {

@@ -32,6 +32,12 @@ PrecisionName = Annotated[
     Precision, typer.Option("--precision", help="What the graphs compute in.")
 ]
 
+BackendOption = Annotated[
+    Backend | None, typer.Option("--backend", help="As in the params file where it is left out.")
+]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option("--precision", help="As in the params file, else fp32.")
+]
 HalfAuxiliaries = Annotated[
     bool,
     typer.Option(

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from unim2_core.cli.console import fail
-from unim2_core.cli.options import BackendName, PrecisionName, RigFile
+from unim2_core.cli.options import BackendOption, HalfAuxiliaries, PrecisionOption, RigFile
 from unim2_core.errors import Unim2Error
 
 app = typer.Typer(help="The live node and its tools.", no_args_is_help=True)
@@ -25,8 +25,9 @@ def segment(
     context: typer.Context,
     model: Annotated[Path | None, typer.Option("--model", help="Model bundle.")] = None,
     rig: RigFile = None,
-    backend: BackendName = "auto",
-    precision: PrecisionName = "fp32",
+    backend: BackendOption = None,
+    precision: PrecisionOption = None,
+    half_auxiliaries: HalfAuxiliaries = False,
     params_file: Annotated[
         Path | None, typer.Option("--params-file", help="ROS parameters, YAML.", dir_okay=False)
     ] = None,
@@ -38,15 +39,12 @@ def segment(
     arguments = ["--ros-args"]
     if params_file:
         arguments += ["--params-file", str(params_file)]
-    given = {
-        "model": model,
-        "rig": rig,
-        "backend": None if backend == "auto" else backend,
-        "precision": None if precision == "fp32" else precision,
-    }
+    given = {"model": model, "rig": rig, "backend": backend, "precision": precision}
     for name, value in given.items():
         if value is not None:
             arguments += parameter(name, value)
+    if half_auxiliaries:
+        arguments += ["-p", "half_auxiliaries:=true"]
     extra = [argument for argument in context.args if argument != "--ros-args"]
     _become("segment_node", arguments + extra)
 

@@ -47,6 +47,8 @@ class TokenReader:
                 remedy=f"train with --size in multiples of {step}, or leave this option out",
             )
         self._halved = {e.name for e in manifest.modalities if e.sensor != manifest.reference}
+        # A backend may compile for a size when it first comes: now, rather than in a frame.
+        engine.tokens(np.zeros((1, height // 2, width // 2, 3), np.uint8))
 
     def __call__(self, name: str, image: NDArray[np.uint8]) -> Tokens:
         """Compute tokens.

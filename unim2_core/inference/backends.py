@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError
-from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
 
 Backend = Literal["auto", "openvino", "onnxruntime"]
 Precision = Literal["fp32", "bf16"]
@@ -50,13 +49,16 @@ class Library:
         return find_spec(self.module) is not None
 
 
+# The libraries are imported when they are used: one may be missing, and a launch file reads names.
 def _openvino(path: Path, precision: Precision, threads: int) -> Graph:
-    from unim2_core.inference.openvino import OpenVinoGraph  # it may not be installed
+    from unim2_core.inference.openvino import OpenVinoGraph
 
     return OpenVinoGraph(path, precision, threads)
 
 
 def _onnxruntime(path: Path, _: Precision, threads: int) -> Graph:
+    from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
+
     return OnnxRuntimeGraph(path, threads)
 
 
@@ -104,6 +106,7 @@ def candidates(backend: Backend, precision: Precision) -> list[Backend]:
             if backend == AUTO
             else "that it is there",
             found="not installed",
-            remedy=f"pip install {LIBRARIES[wanted[0]].package}, or name another with --backend",
+            remedy=f"pip install {LIBRARIES[wanted[0]].package}, or name another --backend or "
+            "--precision",
         )
     return installed

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import ModelError, cause
 from unim2_core.inference.backends import AUTO, LIBRARIES, Backend, Graph, Precision, candidates
 from unim2_core.inference.parity import MIN_AGREEMENT, MIN_TOKEN_COSINE, Parity
 from unim2_core.inference.served_heads import ServedHeads
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
 
 PROBES = 3
-"""Images that each backend is timed with where there is a choice."""
+"""Frames that each backend is timed with where there is a choice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,14 +28,12 @@ class Graphs:
         backbone: ``images`` -> ``tokens``.
         head: ``tokens``, ``presence`` and weights -> ``classes`` and ``confidence``.
         parity: what the gate measured.
-        seconds: of one image in the backbone, the median of a few.
     """
 
     backend: Backend
     backbone: Graph
     head: Graph
     parity: Parity
-    seconds: float
 
 
 class Classified(NamedTuple):
@@ -44,7 +42,7 @@ class Classified(NamedTuple):
     Attributes:
         classes: (H, W) uint8 class ids at the head's stride, 255 unlabelled.
         confidence: (H, W) uint8.
-        version: of the model whose weights it ran with.
+        version: sha256 of the model whose weights it ran with.
     """
 
     classes: NDArray[np.uint8]
@@ -82,7 +80,7 @@ class Engine:
             ModelError: the backend is unknown or not there, or its answers differ from the stored
                 ones; with ``auto``, of the last one that was tried, where none can be used.
         """
-        self.heads = ServedHeads(bundle.version, bundle.weights())
+        self.heads = ServedHeads(bundle.sha256, bundle.weights())
         self.precision = precision
         self.refused: list[str] = []
         passed: list[Graphs] = []
@@ -94,7 +92,9 @@ class Engine:
                 if not passed and name == names[-1]:
                     raise
                 self.refused.append(f"{name} is not used: {error.what}; found {error.found}")
-        best = min(passed, key=lambda graphs: graphs.seconds)
+        best = passed[0]
+        if len(passed) > 1:
+            best = min(passed, key=lambda graphs: self._seconds(graphs, bundle))
         self.backend, self.parity = best.backend, best.parity
         self._backbone, self._head = best.backbone, best.head
 
@@ -128,23 +128,21 @@ class Engine:
 
     def _open(self, bundle: Bundle, name: Backend, threads: int) -> Graphs:
         load = LIBRARIES[name].load
-        backbone = load(bundle.path / BACKBONE, self.precision, threads)
-        head = load(bundle.path / HEAD, self.precision, threads)
         stored = bundle.parity()
-        images = stored["images"]
         try:
-            # One by one, as they come from the sensors, and so what is compiled here is used.
-            tokens = np.concatenate([_tokens(backbone, image[None]) for image in images])
-            inputs = {"tokens": tokens, "presence": np.ones(tokens.shape[:3], np.float32)}
-            classes = head({**inputs, **self.heads.current.inputs})["classes"]
+            backbone = load(bundle.path / BACKBONE, self.precision, threads)
+            head = load(bundle.path / HEAD, self.precision, threads)
+            tokens, classes = self._frame(backbone, head, stored["images"])
+        except ModelError:
+            raise
         except Exception as error:  # the exceptions of the backends have no common base
             raise ModelError(
                 f"{name} cannot run the graphs of {bundle.path}",
                 expected="graphs with the inputs of this version",
-                found=str(error).splitlines()[0],
+                found=cause(error),
                 remedy="train or export the model again, or install the version that wrote it",
             ) from error
-        parity = Parity.of(tokens, classes.astype(np.uint8), stored)
+        parity = Parity.of(tokens, classes, stored)
         if not parity.passed:
             raise ModelError(
                 f"{name} in {self.precision} does not compute what {bundle.path} was stored with",
@@ -153,12 +151,26 @@ class Engine:
                 found=str(parity),
                 remedy="use another version of the backend or another --backend",
             )
+        return Graphs(name, backbone, head, parity)
+
+    def _frame(
+        self, backbone: Graph, head: Graph, images: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Tokens and classes; one by one, as images come from the sensors: that is compiled."""
+        tokens = np.concatenate([_tokens(backbone, image[None]) for image in images])
+        inputs = {"tokens": tokens, "presence": np.ones(tokens.shape[:3], np.float32)}
+        classes = head({**inputs, **self.heads.current.inputs})["classes"]
+        return tokens, classes.astype(np.uint8)
+
+    def _seconds(self, graphs: Graphs, bundle: Bundle) -> float:
+        """Of a frame, the median of a few; the gate has warmed up."""
+        images = bundle.parity()["images"]
         seconds = []
         for _ in range(PROBES):
-            start = time.perf_counter()
-            _tokens(backbone, images[:1])
-            seconds.append(time.perf_counter() - start)
-        return Graphs(name, backbone, head, parity, float(np.median(seconds)))
+            start = perf_counter()
+            self._frame(graphs.backbone, graphs.head, images)
+            seconds.append(perf_counter() - start)
+        return float(np.median(seconds))
 
 
 def _tokens(backbone: Graph, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import ModelError, cause
 
 _ERRORS_ONLY = 3
 
@@ -40,7 +40,7 @@ class OnnxRuntimeGraph:
             raise ModelError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot load {path}",
                 expected="an ONNX graph of opset 18",
-                found=str(error).splitlines()[0],
+                found=cause(error),
                 remedy="copy the bundle again, or install a newer onnxruntime",
             ) from error
         self._outputs = [output.name for output in self._session.get_outputs()]

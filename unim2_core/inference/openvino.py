@@ -10,7 +10,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import ModelError, cause
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _KEPT = 4
@@ -22,8 +22,8 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 class OpenVinoGraph:
     """One ONNX file on the CPU, compiled for each set of input shapes that comes.
 
-    A graph of fixed shapes runs faster than one that is ready for any; compiling takes less than
-    a second and a robot's sensors do not change their size.
+    A graph of fixed shapes runs faster than one that is ready for any, and a robot's sensors do
+    not change their size. Compiling takes a moment: run each size once before it counts.
     """
 
     def __init__(self, path: Path, precision: str = "fp32", threads: int = 0) -> None:
@@ -37,7 +37,6 @@ class OpenVinoGraph:
         Raises:
             ModelError: the file is no graph that OpenVINO reads, or the CPU lacks the precision.
         """
-        self._path = path
         self._core = openvino.Core()
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision.upper() not in able:
@@ -53,7 +52,15 @@ class OpenVinoGraph:
             **({"INFERENCE_NUM_THREADS": threads} if threads else {}),
         }
         self._compiled: dict[Shapes, Any] = {}
-        self._read()
+        try:
+            self._model = self._core.read_model(path)
+        except Exception as error:  # OpenVINO raises plain RuntimeErrors
+            raise ModelError(
+                f"OpenVINO {openvino.__version__} cannot load {path}",
+                expected="an ONNX graph of opset 18",
+                found=cause(error),
+                remedy="copy the bundle again, or name another --backend",
+            ) from error
 
     def __call__(
         self, inputs: Mapping[str, NDArray[np.generic]]
@@ -67,21 +74,10 @@ class OpenVinoGraph:
         return {output.get_any_name(): array for output, array in answers.items()}
 
     def _compile(self, shapes: Shapes) -> Any:
-        model = self._read()
+        model = self._model.clone()  # the file may be another one by now
         model.reshape({name: list(shape) for name, shape in shapes})
         request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
         if len(self._compiled) >= _KEPT:
             del self._compiled[next(iter(self._compiled))]
         self._compiled[shapes] = request
         return request
-
-    def _read(self) -> Any:
-        try:
-            return self._core.read_model(self._path)
-        except Exception as error:  # OpenVINO raises plain RuntimeErrors
-            raise ModelError(
-                f"OpenVINO {openvino.__version__} cannot load {self._path}",
-                expected="an ONNX graph of opset 18",
-                found=str(error).splitlines()[0],
-                remedy="copy the bundle again, or name another --backend",
-            ) from error

@@ -19,6 +19,8 @@ for which some backends compile again."""
 KEPT = 8
 """Versions that can be put back."""
 BY_CLUSTER = ("prototypes", "valid")
+MOST = 254
+"""Clusters; 255 means unlabelled."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +71,30 @@ class ServedHeads:
         """
         wanted, found = _form(self.current.inputs), _form(weights)
         wrong = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
-        infinite = sorted(name for name, array in weights.items() if not np.isfinite(array).all())
-        if wrong or infinite:
-            name = (wrong or infinite)[0]
-            raise ModelError(
-                f"version {version} cannot take the place of {self.current.version}",
-                expected=f"{name} {wanted.get(name, 'not there')}, finite",
-                found=f"{name} {found.get(name, 'not there')}" if wrong else "values that are not",
-                remedy="load the whole model anew, or train it from the one that runs",
+        if wrong:
+            name = wrong[0]
+            raise self._unfit(
+                version,
+                f"{name} {wanted.get(name, 'not there')}",
+                f"{name} {found.get(name, 'not there')}",
             )
+        counts = [len(weights[name]) for name in BY_CLUSTER]
+        if len(set(counts)) > 1 or not 2 <= counts[0] <= MOST:
+            raise self._unfit(version, f"2 to {MOST} clusters", " and ".join(map(str, counts)))
         fresh = HeadWeights.padded(version, weights)
+        for name, array in fresh.inputs.items():
+            if not np.isfinite(array).all():
+                raise self._unfit(version, f"{name} finite", "values that are not")
         self._earlier.append(self.current)
         self.current = fresh  # one assignment: a frame sees the old or the new one
+
+    def _unfit(self, version: str, expected: str, found: str) -> ModelError:
+        return ModelError(
+            f"version {version[:12]} cannot take the place of {self.current.version[:12]}",
+            expected=expected,
+            found=found,
+            remedy="load the whole model anew, or train it from the one that runs",
+        )
 
     def roll_back(self) -> str:
         """Serve the version before from the next frame on; returns its name.
@@ -99,9 +113,9 @@ class ServedHeads:
         return self.current.version
 
 
-def _form(weights: Weights) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, without the number of clusters."""
+def _form(weights: Weights) -> dict[str, tuple[int | str, ...]]:
+    """Shapes by name; the number of clusters may be any."""
     return {
-        name: array.shape[1:] if name in BY_CLUSTER else array.shape
+        name: ("K", *array.shape[1:]) if name in BY_CLUSTER and array.ndim else array.shape
         for name, array in weights.items()
     }

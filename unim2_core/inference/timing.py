@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,8 @@ def every_engine(
 def _opened(
     bundle: Bundle, name: Backend, precision: Precision, threads: int
 ) -> tuple[Timing, Engine | None]:
+    with suppress(ImportError):  # whichever comes first must not pay for importing it
+        import_module(LIBRARIES[name].module)
     before, start = _memory_mib(), time.perf_counter()
     try:
         engine = Engine(bundle, name, threads, precision)

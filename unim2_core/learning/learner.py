@@ -223,7 +223,8 @@ class Learner:
         facts: Mapping[str, object] | None = None,
     ) -> Trained:
         """Train only; under ``torchrun`` that is all that processes other than rank 0 do."""
-        own = {"batch": self.recipe.batch, "samples": self.recipe.samples}
+        recipe = self.recipe
+        own = {"batch": recipe.batch, "samples": recipe.samples, "start": recipe.start}
         return train(
             objective,
             self.batches(),
@@ -266,6 +267,7 @@ class Learner:
         report = {
             "preset": recipe.preset,
             "steps": recipe.trainer.steps,
+            "start": recipe.start,
             "batch": min(recipe.batch, len(self.store)),
             "seconds": round(trained.seconds, 1),
             "precision": trained.precision,

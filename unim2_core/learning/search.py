@@ -167,6 +167,7 @@ class Search:
             "basis": measure.basis,
             "method": recipe.method,
             "preset": recipe.preset,
+            "start": recipe.start,
             "modalities": list(names),
             "groups": list(self.groups),
             "clusters": recipe.clusters,
