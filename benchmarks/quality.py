@@ -125,6 +125,8 @@ def main() -> None:
     parser.add_argument("--cwfid", type=Path, help="folder that holds cwfid/")
     parser.add_argument("--real-only", action="store_true", help="leave the synthetic world out")
     parser.add_argument("--fallbacks", action="store_true", help="and trained without each sensor")
+    titles = [title for title, *_ in METHODS]
+    parser.add_argument("--only", action="append", choices=titles, help="these rows; repeatable")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300, help="batches of each training")
     parser.add_argument("--seconds", type=float, default=45.0, help="length of a training drive")
@@ -169,7 +171,8 @@ def measure(
             )
 
     for title, method, preset in METHODS:
-        run(title, where, method, preset)
+        if not arguments.only or title in arguments.only:
+            run(title, where, method, preset)
     if arguments.fallbacks:
         for name in where.train.modalities:
             rest = [other for other in where.train.modalities if other != name]
