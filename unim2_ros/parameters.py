@@ -22,7 +22,7 @@ class SegmentParameters(BaseModel):
     rig: str = Field(
         "", description="path of the rig file; empty: <sensor>/image, aligned sensors"
     )
-    backend: Backend = Field(AUTO, description="what runs the graphs; auto: the fastest here")
+    backend: Backend = Field(AUTO, description="what runs the graphs; auto: the first that passes")
     precision: Precision = Field("fp32", description="what the graphs compute in")
     half_auxiliaries: bool = Field(
         False, description="all sensors but the reference at half the resolution: faster"

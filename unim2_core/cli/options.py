@@ -26,7 +26,8 @@ JsonFile = Annotated[
 MAX_SEED = 2**31 - 1
 """What OpenCV's generator takes."""
 BackendName = Annotated[
-    Backend, typer.Option("--backend", help="What runs the graphs; auto: the fastest here.")
+    Backend,
+    typer.Option("--backend", help="What runs the graphs; auto: the first that passes the gate."),
 ]
 PrecisionName = Annotated[
     Precision, typer.Option("--precision", help="What the graphs compute in.")

@@ -62,9 +62,11 @@ def _onnxruntime(path: Path, _: Precision, threads: int) -> Graph:
     return OnnxRuntimeGraph(path, threads)
 
 
+# In the order in which ``auto`` tries them. One at a time: a live node that had loaded both has
+# crashed, some of the times.
 LIBRARIES: Mapping[Backend, Library] = {
-    "openvino": Library("openvino", "openvino", ("fp32", "bf16"), _openvino),
     "onnxruntime": Library("onnxruntime", "onnxruntime", ("fp32",), _onnxruntime),
+    "openvino": Library("openvino", "openvino", ("fp32", "bf16"), _openvino),
 }
 
 

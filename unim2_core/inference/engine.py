@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +13,6 @@ from unim2_core.inference.backends import AUTO, LIBRARIES, Backend, Graph, Preci
 from unim2_core.inference.parity import MIN_AGREEMENT, MIN_TOKEN_COSINE, Parity
 from unim2_core.inference.served_heads import ServedHeads
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
-
-PROBES = 3
-"""Frames that each backend is timed with where there is a choice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +68,7 @@ class Engine:
 
         Args:
             bundle: the model.
-            backend: ``auto`` takes the fastest, by a short probe, of those that pass the check.
+            backend: ``auto`` takes the first that passes the check; the others are not loaded.
             threads: cores to use; 0 means all.
             precision: to compute in.
 
@@ -83,20 +79,17 @@ class Engine:
         self.heads = ServedHeads(bundle.sha256, bundle.weights())
         self.precision = precision
         self.refused: list[str] = []
-        passed: list[Graphs] = []
         names = candidates(backend, precision)
         for name in names:
             try:
-                passed.append(self._open(bundle, name, threads))
+                graphs = self._open(bundle, name, threads)
+                break
             except ModelError as error:
-                if not passed and name == names[-1]:
+                if name == names[-1]:
                     raise
                 self.refused.append(f"{name} is not used: {error.what}; found {error.found}")
-        best = passed[0]
-        if len(passed) > 1:
-            best = min(passed, key=lambda graphs: self._seconds(graphs, bundle))
-        self.backend, self.parity = best.backend, best.parity
-        self._backbone, self._head = best.backbone, best.head
+        self.backend, self.parity = graphs.backend, graphs.parity
+        self._backbone, self._head = graphs.backbone, graphs.head
 
     @property
     def summary(self) -> str:
@@ -161,16 +154,6 @@ class Engine:
         inputs = {"tokens": tokens, "presence": np.ones(tokens.shape[:3], np.float32)}
         classes = head({**inputs, **self.heads.current.inputs})["classes"]
         return tokens, classes.astype(np.uint8)
-
-    def _seconds(self, graphs: Graphs, bundle: Bundle) -> float:
-        """Of a frame, the median of a few; the gate has warmed up."""
-        images = bundle.parity()["images"]
-        seconds = []
-        for _ in range(PROBES):
-            start = perf_counter()
-            self._frame(graphs.backbone, graphs.head, images)
-            seconds.append(perf_counter() - start)
-        return float(np.median(seconds))
 
 
 def _tokens(backbone: Graph, images: NDArray[np.uint8]) -> NDArray[np.float32]:
