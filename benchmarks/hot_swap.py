@@ -44,7 +44,8 @@ def measured(bundle: Bundle, backend: Backend, swaps: int) -> list[str]:
         expected[name] = engine.classify(tokens, presence).classes
     more = dict(first)
     for name in ("prototypes", "valid"):
-        more[name] = np.concatenate([first[name]] * (1 + SLOTS // len(first[name])))[:MOST]
+        count = min(len(first[name]) + SLOTS, MOST)
+        more[name] = np.resize(first[name], (count, *first[name].shape[1:]))
     engine.heads.replace("more", more)
     start = time.perf_counter()
     engine.classify(tokens, presence)
@@ -68,8 +69,8 @@ def measured(bundle: Bundle, backend: Backend, swaps: int) -> list[str]:
         frames += 1
         mixed += bool((answer.classes != expected[answer.version]).any())
     swapping.join()
-    p50, p99, most = (1e3 * np.percentile(seconds, q) for q in (50, 99, 100))
-    figures = (f"{value:.2f}" for value in (p50, p99, most))
+    p50, p99, longest = (1e3 * np.percentile(seconds, q) for q in (50, 99, 100))
+    figures = (f"{value:.2f}" for value in (p50, p99, longest))
     return [backend, str(swaps), str(frames), str(mixed), *figures, f"{grown:.0f}"]
 
 

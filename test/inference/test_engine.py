@@ -35,7 +35,7 @@ def test_answers_equal_what_torch_stored(model_path: Path, backend: Backend) -> 
     engine = Engine(bundle, backend)
     tokens = engine.tokens(stored["images"])
     # A deviation is the root of a difference, 1e-3 at least: float32's 1e-7 there gives 5e-5.
-    np.testing.assert_allclose(tokens, stored["tokens"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(tokens, stored["tokens"], rtol=1e-4, atol=5e-5)
     classes, confidence, version = engine.classify(tokens, np.ones(tokens.shape[:3], np.float32))
     assert confidence.shape == classes.shape
     assert version == bundle.sha256
@@ -64,7 +64,7 @@ def test_the_backends_agree(model_path: Path) -> None:
     bundle = Bundle(model_path)
     images = bundle.parity()["images"]
     one, other = (Engine(bundle, name) for name in ("openvino", "onnxruntime"))  # type: ignore[arg-type]
-    np.testing.assert_allclose(one.tokens(images), other.tokens(images), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(one.tokens(images), other.tokens(images), rtol=1e-4, atol=5e-5)
 
 
 @EACH

@@ -12,6 +12,7 @@ import pytest
 from scenes import HEIGHT, WIDTH, write_bag
 
 from unim2_core.cli.live import run_live
+from unim2_core.inference.backends import LIBRARIES
 from unim2_core.sensing.bag_messages import stamp_ns
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.rig import Rig
@@ -44,11 +45,29 @@ def _published(bag: Path) -> dict[str, list[object]]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("settings", "runs_on"),
+    [
+        ((), "onnxruntime, fp32"),
+        pytest.param(
+            ("backend:=openvino", "half_auxiliaries:=true"),
+            "openvino, fp32",
+            marks=pytest.mark.skipif(
+                not LIBRARIES["openvino"].installed,
+                reason="openvino is not installed: pip install 'unim2[openvino]'",
+            ),
+        ),
+    ],
+)
 def test_every_image_is_published_or_counted(
-    model_path: Path, rig_file: Path, tmp_path: Path
+    model_path: Path, rig_file: Path, tmp_path: Path, settings: tuple[str, ...], runs_on: str
 ) -> None:
     write_bag(tmp_path / "drive", 30)
-    report = run_live(tmp_path / "drive", model_path, rig_file, tmp_path / "live", domain=DOMAIN)
+    live = tmp_path / "live"
+    report = run_live(
+        tmp_path / "drive", model_path, rig_file, live, domain=DOMAIN, settings=settings
+    )
+    assert runs_on in (live / "segment_node.log").read_text()
     published = _published(tmp_path / "live" / "outputs")
     masks = published["/segment/segmentation"]
     counts = report.counters

@@ -53,7 +53,14 @@ def ros_is_here() -> bool:
 
 
 def run_live(
-    bag: Path, model: Path, rig: Path, out: Path, *, loops: int = 1, domain: int = 87
+    bag: Path,
+    model: Path,
+    rig: Path,
+    out: Path,
+    *,
+    loops: int = 1,
+    domain: int = 87,
+    settings: Sequence[str] = (),
 ) -> LiveReport:
     """Play a bag to the node and record what it publishes.
 
@@ -64,6 +71,7 @@ def run_live(
         out: folder for the recording and the processes' logs.
         loops: how often to play the bag.
         domain: DDS domain, so that nothing else on this machine or network takes part.
+        settings: more parameters of the node, each NAME:=VALUE.
 
     Raises:
         Unim2Error: a process failed; its log is named.
@@ -93,7 +101,7 @@ def run_live(
             "--ros-args",
             *parameter("model", model),
             *parameter("rig", rig),
-            *(word for setting in kept for word in ("-p", setting)),
+            *(word for setting in (*kept, *settings) for word in ("-p", setting)),
         )
         player = start(
             "play_node",

@@ -32,14 +32,12 @@ class Library:
     """A library that runs graphs.
 
     Attributes:
-        module: that is imported.
-        package: that brings it.
+        module: that is imported, and the package that brings it.
         precisions: that it can compute in.
         load: file, precision and cores (0 = all) -> graph.
     """
 
     module: str
-    package: str
     precisions: tuple[Precision, ...]
     load: Callable[[Path, Precision, int], Graph]
 
@@ -65,8 +63,8 @@ def _onnxruntime(path: Path, _: Precision, threads: int) -> Graph:
 # In the order in which ``auto`` tries them. One at a time: a live node that had loaded both has
 # crashed, some of the times.
 LIBRARIES: Mapping[Backend, Library] = {
-    "onnxruntime": Library("onnxruntime", "onnxruntime", ("fp32",), _onnxruntime),
-    "openvino": Library("openvino", "openvino", ("fp32", "bf16"), _openvino),
+    "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime),
+    "openvino": Library("openvino", ("fp32", "bf16"), _openvino),
 }
 
 
@@ -108,7 +106,7 @@ def candidates(backend: Backend, precision: Precision) -> list[Backend]:
             if backend == AUTO
             else "that it is there",
             found="not installed",
-            remedy=f"pip install {LIBRARIES[wanted[0]].package}, or name another --backend or "
+            remedy=f"pip install {LIBRARIES[wanted[0]].module}, or name another --backend or "
             "--precision",
         )
     return installed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,23 +12,6 @@ from unim2_core.inference.backends import AUTO, LIBRARIES, Backend, Graph, Preci
 from unim2_core.inference.parity import MIN_AGREEMENT, MIN_TOKEN_COSINE, Parity
 from unim2_core.inference.served_heads import ServedHeads
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
-
-
-@dataclass(frozen=True, eq=False)
-class Graphs:
-    """Both graphs on one backend, held against the bundle's stored answers.
-
-    Attributes:
-        backend: name of the backend.
-        backbone: ``images`` -> ``tokens``.
-        head: ``tokens``, ``presence`` and weights -> ``classes`` and ``confidence``.
-        parity: what the gate measured.
-    """
-
-    backend: Backend
-    backbone: Graph
-    head: Graph
-    parity: Parity
 
 
 class Classified(NamedTuple):
@@ -82,14 +64,13 @@ class Engine:
         names = candidates(backend, precision)
         for name in names:
             try:
-                graphs = self._open(bundle, name, threads)
+                self._backbone, self._head, self.parity = self._open(bundle, name, threads)
+                self.backend = name
                 break
             except ModelError as error:
                 if name == names[-1]:
                     raise
                 self.refused.append(f"{name} is not used: {error.what}; found {error.found}")
-        self.backend, self.parity = graphs.backend, graphs.parity
-        self._backbone, self._head = graphs.backbone, graphs.head
 
     @property
     def summary(self) -> str:
@@ -114,12 +95,13 @@ class Engine:
         served = self.heads.current
         outputs = self._head({"tokens": tokens, "presence": presence, **served.inputs})
         return Classified(
-            outputs["classes"].astype(np.uint8),
-            outputs["confidence"].astype(np.uint8),
+            outputs["classes"].astype(np.uint8, copy=False),
+            outputs["confidence"].astype(np.uint8, copy=False),
             served.version,
         )
 
-    def _open(self, bundle: Bundle, name: Backend, threads: int) -> Graphs:
+    def _open(self, bundle: Bundle, name: Backend, threads: int) -> tuple[Graph, Graph, Parity]:
+        """Backbone and head on a backend, and what the gate measured."""
         load = LIBRARIES[name].load
         stored = bundle.parity()
         try:
@@ -144,7 +126,7 @@ class Engine:
                 found=str(parity),
                 remedy="use another version of the backend or another --backend",
             )
-        return Graphs(name, backbone, head, parity)
+        return backbone, head, parity
 
     def _frame(
         self, backbone: Graph, head: Graph, images: NDArray[np.uint8]
@@ -153,7 +135,7 @@ class Engine:
         tokens = np.concatenate([_tokens(backbone, image[None]) for image in images])
         inputs = {"tokens": tokens, "presence": np.ones(tokens.shape[:3], np.float32)}
         classes = head({**inputs, **self.heads.current.inputs})["classes"]
-        return tokens, classes.astype(np.uint8)
+        return tokens, classes.astype(np.uint8, copy=False)
 
 
 def _tokens(backbone: Graph, images: NDArray[np.uint8]) -> NDArray[np.float32]:

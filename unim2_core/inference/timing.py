@@ -23,7 +23,7 @@ SIDE = 2048
 MEMORY = Path("/proc/self/statm")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Timing:
     """One backend in one precision.
 
