@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unim2_core.evaluation.runner import Tally
 from unim2_core.learning.features import FeatureStore
+from unim2_core.learning.hardware import resolve_device
 from unim2_core.learning.kmeans import Clusters, fit_clusters
 from unim2_core.learning.learner import Learner
 from unim2_core.learning.methods import Recipe
@@ -62,12 +63,12 @@ def counted(model: Model, store: FeatureStore, clusters: int, without: str | Non
     tally = Tally(clusters, len(store.classes.names))
     for start in range(0, len(store), CHUNK):
         rows = np.arange(start, min(start + CHUNK, len(store)))
-        tokens, presence = loaded(store, rows, model.modalities)
+        tokens, presence = loaded(store, rows, model.modalities, model.prototypes.device)
         if without is not None:
             presence[without] = torch.zeros_like(presence[without])
         labels = store.labels[rows]
         scores = resized(model.scores(tokens, presence), labels.shape[1:])
-        tally.add(scores.argmax(dim=1).numpy(), labels)
+        tally.add(scores.argmax(dim=1).cpu().numpy(), labels)
     return tally
 
 
@@ -87,10 +88,11 @@ def trained_candidates(where: Field, made: Recipe, run: Path) -> list[Model]:
     objective = learner.objective()
     trained = train(objective, learner.batches(), made.trainer, run)
     models: list[Model] = []
+    device = resolve_device(made.trainer.device)
     for candidate in trained.candidates:
         fresh = learner.objective()
         load_candidate(fresh, candidate.path)
-        models.append(learner.classifier(fresh))
+        models.append(learner.classifier(fresh).to(device))
     return models
 
 

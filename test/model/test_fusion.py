@@ -152,3 +152,16 @@ def test_residual_adds_the_input() -> None:
     residual.load_state_dict(plain.state_dict())
     features = noise(2, 6, 3, 4)
     torch.testing.assert_close(residual(features), plain(features) + features)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_missing_modality_on_a_gpu_in_bfloat16() -> None:
+    fusion = ModalityFusion(("rgb", "depth"), 8, stand_in=True)
+    features = {name: noise(2, 8, 4, 4, seed=seed) for seed, name in enumerate(("rgb", "depth"))}
+    presence = {"rgb": torch.ones(2, 4, 4), "depth": torch.zeros(2, 4, 4)}
+    expected = fusion(features, presence)
+    moved = [{k: v.cuda() for k, v in part.items()} for part in (features, presence)]
+    with torch.autocast("cuda", torch.bfloat16):
+        found = fusion.cuda()(*moved)
+    torch.testing.assert_close(found.float().cpu(), expected, atol=0.02, rtol=0.02)

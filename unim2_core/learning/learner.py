@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unim2_core.errors import ModelError
 from unim2_core.learning.features import FeatureStore, Standardization, check_presence
+from unim2_core.learning.hardware import resolve_device
 from unim2_core.learning.methods import Recipe
 from unim2_core.learning.objective import Objective
 from unim2_core.learning.observers import Observer
@@ -247,10 +248,12 @@ class Learner:
         wanted = trained.candidates
         if self.recipe.choice == "last":
             wanted = wanted[-1:]
+        device = resolve_device(self.recipe.trainer.device)
         found = []
         for candidate in wanted:
             load_candidate(objective, candidate.path)
-            found.append(criteria(self.classifier(objective), self.store, mirrored, cropped))
+            classifier = self.classifier(objective).to(device)
+            found.append(criteria(classifier, self.store, mirrored, cropped))
         return found
 
     def _full_margin(self, classifier: Classifier) -> float:

@@ -114,10 +114,10 @@ def _seen(
     """The cluster of every place, see ``assigned``, and the mean of best minus second cosine."""
     found, margins = [], []
     for rows in _chunks(looked_at(len(store))):
-        tokens, presence = loaded(store, rows, classifier.modalities)
+        tokens, presence = loaded(store, rows, classifier.modalities, classifier.prototypes.device)
         if without is not None:
             presence[without] = torch.zeros_like(presence[without])
-        best, cluster = classifier.cosines(tokens, presence).topk(2, dim=1)
+        best, cluster = (part.cpu() for part in classifier.cosines(tokens, presence).topk(2, 1))
         found.append(cluster[:, 0].numpy())
         margins.append((best[:, 0] - best[:, 1]).flatten())
     return np.concatenate(found), float(torch.cat(margins).mean())
@@ -155,13 +155,17 @@ def looked_at(count: int) -> NDArray[np.int64]:
 
 
 def loaded(
-    store: FeatureStore, rows: NDArray[np.int64], names: Sequence[str]
+    store: FeatureStore,
+    rows: NDArray[np.int64],
+    names: Sequence[str],
+    device: torch.device | str = "cpu",
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Tokens (B, h, w, D) and presence (B, h, w) float32 of some pictures."""
-    return (
-        {name: torch.from_numpy(store.tokens[name][rows].astype(np.float32)) for name in names},
-        {name: torch.from_numpy(store.presence[name][rows].astype(np.float32)) for name in names},
+    """Tokens (B, h, w, D) and presence (B, h, w) float32 of some pictures, on a device."""
+    tokens, presence = (
+        {name: torch.from_numpy(parts[name][rows]).to(device).float() for name in names}
+        for parts in (store.tokens, store.presence)
     )
+    return tokens, presence
 
 
 def agreement(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:

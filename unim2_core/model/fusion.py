@@ -158,7 +158,8 @@ class ModalityFusion(nn.Module):
             refined = normalized(refined, self.normalization, seen)
             if seen is not None:
                 stand_in = self.stand_in[index, :, None, None].to(refined)  # (D, 1, 1)
-                refined = torch.lerp(stand_in, refined, seen)  # exactly one of both
+                # Cast once more: under autocast a GPU normalises in float32, whatever came in.
+                refined = torch.lerp(stand_in, refined, seen.to(refined))  # exactly one of both
             maps.append(refined)
         if self.kind in ("conv", "progressive"):
             fused: Tensor = self.layers(torch.cat(maps, dim=1))  # (B, M * D, h, w) -> (B, D, h, w)

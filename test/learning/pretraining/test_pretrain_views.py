@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from unim2_core.learning.pretraining import views as module
 from unim2_core.learning.pretraining.objective import sampled
 from unim2_core.learning.pretraining.pictures import PixelStore
-from unim2_core.learning.pretraining.views import CROP, POINTS, ViewDraw, Window
+from unim2_core.learning.pretraining.views import CROP, POINTS, ViewDraw, Views, Window
 from unim2_core.sensing.modalities import MODALITIES
 
 SIZE = (160, 240)
@@ -50,7 +50,7 @@ def _pixels(crops: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("step", range(4))
 def test_a_place_is_the_same_in_both_crops_whatever_the_sensor(step: int) -> None:
-    views = ViewDraw(_store(), 16, 8, seed=1)(step)
+    views = ViewDraw(_store(), 16, 8, seed=1)[step]
     seen = sampled(_pixels(views.seen).permute(0, 2, 3, 1), views.seen_at)
     taught = sampled(_pixels(views.taught).permute(0, 2, 3, 1), views.taught_at)
     there = views.weight.bool()
@@ -63,15 +63,25 @@ def test_a_place_is_the_same_in_both_crops_whatever_the_sensor(step: int) -> Non
 
 def test_a_step_is_drawn_by_its_number_alone() -> None:
     draw = ViewDraw(_store(), 4, 8, seed=1)
-    draw(0)
-    one, again, other = draw(5), ViewDraw(_store(), 4, 8, seed=1)(5), draw(6)
+    draw[0]
+    one, again, other = draw[5], ViewDraw(_store(), 4, 8, seed=1)[5], draw[6]
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     assert not torch.equal(one.seen, other.seen)
-    assert not torch.equal(one.seen, ViewDraw(_store(), 4, 8, seed=2)(5).seen)
+    assert not torch.equal(one.seen, ViewDraw(_store(), 4, 8, seed=2)[5].seen)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_is_drawn_ahead_is_the_same_whoever_draws_it(workers):
+    draw = ViewDraw(_store(), 4, 8, seed=1)
+    found = list(draw.ahead(3, 8, workers))
+    assert len(found) == 5
+    for step, views in zip(range(3, 8), found, strict=True):
+        assert isinstance(views, Views)
+        assert all(torch.equal(a, b) for a, b in zip(views, draw[step], strict=True))
 
 
 def test_shapes_and_ranges() -> None:
-    views = ViewDraw(_store(), 5, 8, seed=0)(0)
+    views = ViewDraw(_store(), 5, 8, seed=0)[0]
     assert views.seen.shape == views.clean.shape == views.taught.shape == (5, 3, CROP, CROP)
     assert views.seen_at.shape == views.taught_at.shape == (5, POINTS, 2)
     assert (views.masked.sum((1, 2)) == 98).all()  # half of 14 x 14
@@ -81,14 +91,14 @@ def test_shapes_and_ranges() -> None:
 
 
 def test_a_missing_sensor_is_never_looked_at() -> None:
-    views = ViewDraw(_store(there=(True, False)), 16, 8, seed=0)(0)
+    views = ViewDraw(_store(there=(True, False)), 16, 8, seed=0)[0]
     assert (views.taught_modality == 0).all()
 
 
 def test_sensors_that_see_nothing_together_are_compared_with_themselves() -> None:
     store = _store()
     store.places[:, 1] = np.nan
-    views = ViewDraw(store, 16, 8, seed=0)(0)
+    views = ViewDraw(store, 16, 8, seed=0)[0]
     assert set(views.taught_modality.tolist()) == {0, 1}
     assert (views.weight.sum(1) > 10).all()
 
@@ -96,10 +106,10 @@ def test_sensors_that_see_nothing_together_are_compared_with_themselves() -> Non
 def test_what_turns_with_the_image_is_never_mirrored() -> None:
     store = _store(names=("aolp", "nir"), there=(True, False))
     for step in range(4):
-        crops = _pixels(ViewDraw(store, 8, 8, seed=0)(step).seen)[:, 0]
+        crops = _pixels(ViewDraw(store, 8, 8, seed=0)[step].seen)[:, 0]
         assert (crops[:, 50, 100] >= crops[:, 50, 10]).all()
     mirrored = [
-        _pixels(ViewDraw(_store(there=(True, False)), 8, 8, seed=0)(step).seen)[:, 0]
+        _pixels(ViewDraw(_store(there=(True, False)), 8, 8, seed=0)[step].seen)[:, 0]
         for step in range(4)
     ]
     assert any((crops[:, 50, 100] < crops[:, 50, 10]).any() for crops in mirrored)

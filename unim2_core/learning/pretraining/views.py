@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import cv2
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from unim2_core.learning.pretraining.pictures import PixelStore
 from unim2_core.sensing.modalities import MODALITIES
@@ -54,7 +56,7 @@ class Views(NamedTuple):
     taught_modality: Tensor
 
 
-class ViewDraw:
+class ViewDraw(Dataset[Views]):
     """Draws the pairs of each step; they depend on the seed and the step alone.
 
     Args:
@@ -72,7 +74,26 @@ class ViewDraw:
         self._mean = np.array(normal.mean, np.float32)
         self._std = np.array(normal.std, np.float32)
 
-    def __call__(self, step: int) -> Views:
+    def ahead(self, first: int, end: int, workers: int) -> Iterator[Views]:
+        """The pairs of some steps, in order.
+
+        Args:
+            first: the first step, counted from 0.
+            end: the step after the last one.
+            workers: processes that draw ahead; 0: this one draws when it is asked.
+        """
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, end),
+            num_workers=workers,
+            # The pictures are memory-mapped: another way to start would copy them.
+            multiprocessing_context="fork" if workers else None,
+            worker_init_fn=_alone,
+        )
+        return iter(loader)
+
+    def __getitem__(self, step: int) -> Views:
         """The pairs of a step, counted from 0."""
         draw = np.random.default_rng((self._seed, step))
         pairs = [self._pair(draw) for _ in range(self._batch)]
@@ -156,6 +177,11 @@ class ViewDraw:
         a, b = places[student][cells].reshape(-1, 2), places[teacher][cells].reshape(-1, 2)
         both = np.isfinite(a[:, 0]) & np.isfinite(b[:, 0])
         return a[both] * of, b[both] * of
+
+
+def _alone(_: int) -> None:
+    """Keep a process that draws ahead to one core: threads of OpenCV do not survive a fork."""
+    cv2.setNumThreads(0)
 
 
 class _Pair(NamedTuple):
