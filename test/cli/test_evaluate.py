@@ -114,7 +114,7 @@ def test_a_drive_is_measured_as_the_robots_pipeline_answers(
             left = name.removeprefix("without ")
             kept = {key: frame for key, frame in frames.frames.items() if key != left}
             encoded = pipeline.encode(FrameSet("rgb", kept))
-            tokens = {key: pipeline._tokens_of(key, *encoded.images[key]) for key in kept}
+            tokens = pipeline._tokens_of(encoded.images)
             classes, *_ = pipeline.engine.classify(*pipeline._registered(tokens, {}, frames))
             if name == "none left out":
                 whole = np.repeat(np.repeat(classes, 2, axis=0), 2, axis=1)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unim2_core.errors import ModelError
 from unim2_core.files import sha256
 from unim2_core.inference import backends
-from unim2_core.inference.backends import LIBRARIES, Backend, Graph, Precision
+from unim2_core.inference.backends import LIBRARIES, Backend, Device, Graph, Precision
 from unim2_core.inference.engine import Engine
 from unim2_core.model.bundle import BACKBONE, HEAD, MANIFEST, PARITY, Bundle
 
@@ -24,7 +24,7 @@ needs_openvino = pytest.mark.skipif(
     reason="openvino is not installed: pip install 'unim2[openvino]'",
 )
 EACH = pytest.mark.parametrize(
-    "backend", [pytest.param("openvino", marks=needs_openvino), "onnxruntime"]
+    "backend", [pytest.param("openvino", marks=needs_openvino), "onnxruntime", "torch"]
 )
 
 
@@ -168,8 +168,8 @@ def stand_in(
     """Let OpenVINO's place be taken by ONNX Runtime, changed."""
     right = LIBRARIES["onnxruntime"]
 
-    def load(path: Path, precision: Precision, threads: int) -> Graph:
-        return change(right.load(path, precision, threads))
+    def load(path: Path, precision: Precision, threads: int, device: Device) -> Graph:
+        return change(right.load(path, precision, threads, device))
 
     first = replace(right, load=load, module=right.module if installed else "no_such_module")
     monkeypatch.setattr(backends, "LIBRARIES", {"openvino": first, "onnxruntime": right})
@@ -194,9 +194,9 @@ def test_only_the_first_that_passes_is_loaded(
 ) -> None:
     loaded: list[Backend] = []
 
-    def load(path: Path, precision: Precision, threads: int) -> Graph:
+    def load(path: Path, precision: Precision, threads: int, device: Device) -> Graph:
         loaded.append("onnxruntime")
-        return right.load(path, precision, threads)
+        return right.load(path, precision, threads, device)
 
     right = LIBRARIES["onnxruntime"]
     libraries = {"onnxruntime": replace(right, load=load), "openvino": None}
@@ -215,12 +215,14 @@ def test_graphs_with_other_inputs_are_refused(model_path: Path, tmp_path: Path) 
         Engine(Bundle(copy))
 
 
-@EACH
+@pytest.mark.parametrize(
+    "backend", [pytest.param("openvino", marks=needs_openvino), "onnxruntime"]
+)
 def test_a_truncated_graph_is_refused(model_path: Path, tmp_path: Path, backend: Backend) -> None:
     whole = (model_path / BACKBONE).read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"cannot load .*cut\.onnx") as caught:
-        LIBRARIES[backend].load(tmp_path / "cut.onnx", "fp32", 1)
+        LIBRARIES[backend].load(tmp_path / "cut.onnx", "fp32", 1, "auto")
     assert caught.value.found and not caught.value.found.startswith("Exception from")
 
 

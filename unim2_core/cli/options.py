@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from unim2_core.data.drives import with_topics
-from unim2_core.inference.backends import Backend, Precision
+from unim2_core.inference.backends import Backend, Device, Precision
 from unim2_core.sensing.rig import SENSORS, Rig
 
 RigFile = Annotated[
@@ -31,6 +31,9 @@ BackendName = Annotated[
 ]
 PrecisionName = Annotated[
     Precision, typer.Option("--precision", help="What the graphs compute in.")
+]
+DeviceName = Annotated[
+    Device, typer.Option("--device", help="Where the graphs run; auto: what the backend prefers.")
 ]
 
 BackendOption = Annotated[

@@ -12,6 +12,7 @@ from rich.table import Table
 from unim2_core.cli.console import console, fail, progress, warn, write_json
 from unim2_core.cli.options import (
     BackendName,
+    DeviceName,
     HalfAuxiliaries,
     JsonFile,
     PrecisionName,
@@ -38,6 +39,7 @@ def command(
     keep: Annotated[bool, typer.Option(help="Copy the input's messages as well.")] = False,
     backend: BackendName = "auto",
     precision: PrecisionName = "fp32",
+    device: DeviceName = "auto",
     half_auxiliaries: HalfAuxiliaries = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -56,6 +58,7 @@ def command(
         backend,
         precision=precision,
         half_auxiliaries=half_auxiliaries,
+        device=device,
     )
     report = segment_bag(bag, pipeline, out, keep=keep)
     print_report(report)

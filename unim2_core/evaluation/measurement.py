@@ -115,9 +115,10 @@ def _tokens(
     grid = (source.size[0] // patch, source.size[1] // patch)
     tokens = np.zeros((len(names), *grid, manifest.backbone.embed_dim), np.float32)
     presence = np.zeros(tokens.shape[:3], np.float32)
+    kept = read({name: image for name, image in picture.images.items() if name in wanted})
     for index, name in enumerate(names):
-        if name in wanted and name in picture.images:
-            own = read(name, picture.images[name])
+        if name in kept:
+            own = kept[name]
             valid, grid_map = picture.valid.get(name), picture.maps.get(name)
             presence[index] = registered(own, valid, grid_map, out=tokens[index])[1]
     return tokens, presence

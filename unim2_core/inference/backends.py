@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError
 
-Backend = Literal["auto", "openvino", "onnxruntime"]
-Precision = Literal["fp32", "bf16"]
+Backend = Literal["auto", "openvino", "onnxruntime", "torch"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Device = Literal["auto", "cpu", "cuda"]
 AUTO: Backend = "auto"
 
 
 class Graph(Protocol):
-    """Runs one graph: input name -> array in, output name -> array out."""
+    """Runs one graph: input name -> array in, output name -> array out.
+
+    One with an attribute ``batched`` that is true runs several images faster as one batch.
+    """
 
     def __call__(
         self, inputs: Mapping[str, NDArray[np.generic]]
@@ -34,12 +38,14 @@ class Library:
     Attributes:
         module: that is imported, and the package that brings it.
         precisions: that it can compute in.
-        load: file, precision and cores (0 = all) -> graph.
+        load: file, precision, cores (0 = all) and device -> graph.
+        devices: that it runs on.
     """
 
     module: str
     precisions: tuple[Precision, ...]
-    load: Callable[[Path, Precision, int], Graph]
+    load: Callable[[Path, Precision, int, Device], Graph]
+    devices: tuple[Device, ...] = ("cpu",)
 
     @property
     def installed(self) -> bool:
@@ -48,16 +54,22 @@ class Library:
 
 
 # The libraries are imported when they are used: one may be missing, and a launch file reads names.
-def _openvino(path: Path, precision: Precision, threads: int) -> Graph:
+def _openvino(path: Path, precision: Precision, threads: int, _: Device) -> Graph:
     from unim2_core.inference.openvino import OpenVinoGraph
 
     return OpenVinoGraph(path, precision, threads)
 
 
-def _onnxruntime(path: Path, _: Precision, threads: int) -> Graph:
+def _onnxruntime(path: Path, _: Precision, threads: int, __: Device) -> Graph:
     from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
 
     return OnnxRuntimeGraph(path, threads)
+
+
+def _torch(path: Path, precision: Precision, threads: int, device: Device) -> Graph:
+    from unim2_core.inference.torch import TorchGraph
+
+    return TorchGraph(path, precision, threads, device)
 
 
 # In the order in which ``auto`` tries them. One at a time: a live node that had loaded both has
@@ -65,22 +77,26 @@ def _onnxruntime(path: Path, _: Precision, threads: int) -> Graph:
 LIBRARIES: Mapping[Backend, Library] = {
     "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime),
     "openvino": Library("openvino", ("fp32", "bf16"), _openvino),
+    "torch": Library("torch", ("fp32", "bf16", "fp16"), _torch, ("cpu", "cuda")),
 }
 
 
-def candidates(backend: Backend, precision: Precision) -> list[Backend]:
+def candidates(backend: Backend, precision: Precision, device: Device = "auto") -> list[Backend]:
     """The backends to try, in order.
 
     Args:
-        backend: one of them, or ``auto``: all that are installed and have the precision.
+        backend: one of them, or ``auto``: all that are installed, have the precision and run on
+            the device.
         precision: to compute in.
+        device: to run on; ``auto`` leaves it to the backend.
 
     Raises:
-        ModelError: there is no such backend or precision, or it is not installed.
+        ModelError: there is no such backend, precision or device, or it is not installed.
     """
     for value, known, option in (
         (backend, Backend, "backend"),
         (precision, Precision, "precision"),
+        (device, Device, "device"),
     ):
         if value not in get_args(known):
             raise ModelError(
@@ -89,7 +105,15 @@ def candidates(backend: Backend, precision: Precision) -> list[Backend]:
                 found=str(value),
                 remedy=f"name one of these with --{option}",
             )
-    able = [name for name, library in LIBRARIES.items() if precision in library.precisions]
+    there = [name for name, one in LIBRARIES.items() if device in ("auto", *one.devices)]
+    if backend != AUTO and backend not in there:
+        raise ModelError(
+            f"{backend} does not run on {device}",
+            expected=", ".join(LIBRARIES[backend].devices),
+            found=device,
+            remedy=f"name one of these with --device, or --backend {' or '.join(there)}",
+        )
+    able = [name for name in there if precision in LIBRARIES[name].precisions]
     if backend != AUTO and backend not in able:
         raise ModelError(
             f"{backend} does not compute in {precision}",

@@ -22,6 +22,7 @@ from unim2_core.learning.learner import Learned
 from unim2_core.model.bundle import (
     BACKBONE,
     HEAD,
+    NETWORK,
     SUFFIX,
     TRAINING,
     BackboneEntry,
@@ -34,7 +35,7 @@ from unim2_core.model.bundle import (
 from unim2_core.model.frozen import FrozenBackbone
 from unim2_core.model.heads import ClusterHead
 from unim2_core.model.segmenter import SegmenterConfig
-from unim2_core.model.segmenter_head import SegmenterHead
+from unim2_core.model.segmenter_head import SegmenterHead, head_inputs
 from unim2_core.sensing.modalities import MODALITIES
 from unim2_core.showing.palette import distinct_colors
 
@@ -91,6 +92,10 @@ class Trained:
 def stride_of(backbone: FrozenBackbone) -> int:
     """At one encoded pixel in how many the head answers."""
     return min(STRIDE, backbone.patch_size)
+
+
+def _save(state: Mapping[str, Tensor], path: Path) -> None:
+    save_file({name: part.detach().cpu().contiguous() for name, part in state.items()}, path)
 
 
 def _rounded(shares: NDArray[np.floating[Any]]) -> list[float]:
@@ -169,11 +174,9 @@ def write_bundle(
             backbone.network, folder / BACKBONE, mean=normalisation.mean, std=normalisation.std
         )
         export_head(trained.head, folder / HEAD, trained.weights)
+        _save(backbone.network.state_dict(), folder / NETWORK)
         if trained.state is not None:
-            state = {
-                name: part.detach().cpu().contiguous() for name, part in trained.state.items()
-            }
-            save_file(state, folder / TRAINING)
+            _save(trained.state, folder / TRAINING)
         return manifest(folder / BACKBONE), _answers(backbone, trained, images)
 
     return Bundle.write(out, fill, trained.weights, overwrite=overwrite)
@@ -237,16 +240,7 @@ def head_arguments(
 ) -> dict[str, Tensor | dict[str, Tensor]]:
     """What ``forward`` of a head takes, by name; the network's weights are one mapping."""
     tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-    if not isinstance(head, SegmenterHead):
-        return {"tokens": tokens, "presence": presence, **tensors}
-    own = ("mean", "scale", "prototypes", "valid", "full_margin")
-    network = {name: tensor for name, tensor in tensors.items() if name not in own}
-    return {
-        "tokens": tokens,
-        "presence": presence,
-        **{name: tensors[name] for name in own},
-        "weights": network,
-    }
+    return head_inputs(head, {"tokens": tokens, "presence": presence, **tensors})
 
 
 @torch.inference_mode()

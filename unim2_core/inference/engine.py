@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError, cause
-from unim2_core.inference.backends import AUTO, LIBRARIES, Backend, Graph, Precision, candidates
+from unim2_core.inference.backends import (
+    AUTO,
+    LIBRARIES,
+    Backend,
+    Device,
+    Graph,
+    Precision,
+    candidates,
+)
 from unim2_core.inference.parity import MIN_AGREEMENT, MIN_TOKEN_COSINE, Parity
 from unim2_core.inference.served_heads import ServedHeads
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
@@ -34,6 +42,7 @@ class Engine:
     Attributes:
         backend: name of the backend that runs.
         precision: that it computes in.
+        batched: whether several images run faster at once, as on a GPU.
         parity: what the gate measured.
         refused: a sentence for each backend that was tried and not used.
         heads: the head's weights; replaced between two frames.
@@ -45,6 +54,7 @@ class Engine:
         backend: Backend = AUTO,
         threads: int = 0,
         precision: Precision = "fp32",
+        device: Device = "auto",
     ) -> None:
         """Load the graphs and check them against the bundle's stored outputs.
 
@@ -53,6 +63,7 @@ class Engine:
             backend: ``auto`` takes the first that passes the check; the others are not loaded.
             threads: cores to use; 0 means all.
             precision: to compute in.
+            device: to run on; ``auto`` leaves it to the backend.
 
         Raises:
             ModelError: the backend is unknown or not there, or its answers differ from the stored
@@ -61,11 +72,13 @@ class Engine:
         self.heads = ServedHeads(bundle.sha256, bundle.weights())
         self.precision = precision
         self.refused: list[str] = []
-        names = candidates(backend, precision)
+        self._device = device
+        names = candidates(backend, precision, device)
         for name in names:
             try:
                 self._backbone, self._head, self.parity = self._open(bundle, name, threads)
                 self.backend = name
+                self.batched: bool = getattr(self._backbone, "batched", False)
                 break
             except ModelError as error:
                 if name == names[-1]:
@@ -105,8 +118,8 @@ class Engine:
         load = LIBRARIES[name].load
         stored = bundle.parity()
         try:
-            backbone = load(bundle.path / BACKBONE, self.precision, threads)
-            head = load(bundle.path / HEAD, self.precision, threads)
+            backbone = load(bundle.path / BACKBONE, self.precision, threads, self._device)
+            head = load(bundle.path / HEAD, self.precision, threads, self._device)
             tokens, classes = self._frame(backbone, head, stored["images"])
         except ModelError:
             raise

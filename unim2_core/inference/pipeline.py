@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unim2_core.errors import DecodeError, ModelError, RigError
 from unim2_core.inference.auxiliaries import TokenReader
-from unim2_core.inference.backends import AUTO, Backend, Precision
+from unim2_core.inference.backends import AUTO, Backend, Device, Precision
 from unim2_core.inference.engine import Engine
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
@@ -105,6 +105,7 @@ class Pipeline:
         threads: int = 0,
         precision: Precision = "fp32",
         half_auxiliaries: bool = False,
+        device: Device = "auto",
     ) -> None:
         """Load the engine and fit the model to a rig.
 
@@ -115,6 +116,7 @@ class Pipeline:
             threads: cores to use; 0 means all.
             precision: to compute in.
             half_auxiliaries: see ``TokenReader``.
+            device: see ``Engine``.
 
         Raises:
             ModelError: the rig lacks the model's reference sensor, or the engine is refused.
@@ -124,7 +126,7 @@ class Pipeline:
         manifest = bundle.manifest
         self._modalities = manifest.modalities
         self.rig = self._needed(rig)
-        self.engine = Engine(bundle, backend, threads, precision)
+        self.engine = Engine(bundle, backend, threads, precision, device)
         self.settings = f"{precision}{', auxiliaries at half' if half_auxiliaries else ''}"
         self._read = TokenReader(self.engine, manifest, manifest.infer_size, half_auxiliaries)
         self._registrar = Registrar(self.rig)
@@ -207,7 +209,7 @@ class Pipeline:
         start = time.perf_counter()
         encoded = self.encode(frames)
         encoded_at = time.perf_counter()
-        kept = {name: self._tokens_of(name, *image) for name, image in encoded.images.items()}
+        kept = self._tokens_of(encoded.images)
         tokens_at = time.perf_counter()
         tokens, presence = self._registered(kept, encoded.valid, frames)
         registered_at = time.perf_counter()
@@ -224,13 +226,16 @@ class Pipeline:
         }
         return Segmentation(classes, confidence, encoded, latency_ms, version)
 
-    def _tokens_of(self, name: str, stamp_ns: int, image: Image) -> Tokens:
+    def _tokens_of(self, images: Mapping[str, tuple[int, Image]]) -> dict[str, Tokens]:
         """Tokens (h, w, D) in the sensor's own camera; an image seen before costs nothing."""
-        kept = self._tokens.get(name)
-        if kept is None or kept[0] != stamp_ns:
-            kept = (stamp_ns, self._read(name, image))
-            self._tokens[name] = kept
-        return kept[1]
+        fresh = {
+            name: image
+            for name, (stamp_ns, image) in images.items()
+            if name not in self._tokens or self._tokens[name][0] != stamp_ns
+        }
+        for name, tokens in self._read(fresh).items():
+            self._tokens[name] = (images[name][0], tokens)
+        return {name: self._tokens[name][1] for name in images}
 
     def _registered(
         self, kept: Mapping[str, Tokens], valid: Mapping[str, Mask], frames: FrameSet

@@ -85,6 +85,8 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., D) over D; same type out as in."""
+        if x.dtype == self.weight.dtype and not torch.compiler.is_exporting():
+            return super().forward(x)  # torch's own kernels sum in float32
         weight, bias = self.weight.float(), self.bias.float()
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).type_as(x)
 
@@ -160,14 +162,16 @@ class Attention(nn.Module):
         """(B, N, D), angles (N, Dh / 2) -> (B, N, D)."""
         b, n, d = x.shape
         qkv = self.qkv(x).reshape(b, n, 3, self.num_heads, d // self.num_heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, N, Dh) each
-        q = rotate(q * q.shape[-1] ** -0.5, sin, cos)
-        k = rotate(k, sin, cos)
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, B, heads, N, Dh)
         if torch.compiler.is_exporting():
+            q, k, v = qkv.unbind()  # (B, heads, N, Dh) each
+            q = rotate(q * q.shape[-1] ** -0.5, sin, cos)
+            k = rotate(k, sin, cos)
             scores = q @ k.transpose(-2, -1)  # (B, heads, N, N)
             mixed = scores.softmax(dim=-1, dtype=torch.float32).type_as(v) @ v
-        else:  # the same without N x N numbers in memory
-            mixed = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        else:  # the same without N x N numbers in memory, and both turned at once
+            q, k = rotate(qkv[:2], sin, cos).unbind()
+            mixed = F.scaled_dot_product_attention(q, k, qkv[2])
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n, d))
         return out
 

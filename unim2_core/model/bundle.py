@@ -2,6 +2,7 @@
 
 ``manifest.json`` says what the model is and holds the sha256 of every other file;
 ``weights.safetensors`` are the inputs of the head graph; ``onnx/`` holds both graphs;
+``backbone.safetensors`` the weights of the frozen network, for torch;
 ``parity.npz`` an input and what the model must answer to it; ``training.safetensors``, where the
 model was trained, all its weights to go on learning from. No pickle, no torch.
 """
@@ -31,6 +32,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 BACKBONE = "onnx/backbone.onnx"
 HEAD = "onnx/head.onnx"
+NETWORK = "backbone.safetensors"
 TRAINING = "training.safetensors"
 PARITY = "parity.npz"
 

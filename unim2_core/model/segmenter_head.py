@@ -6,6 +6,9 @@ over places. So a model that has learnt more is a copy of its weights, not anoth
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -117,6 +120,22 @@ class SegmenterHead(nn.Module):
             inner = F.relu(fused @ weights["nonlinear_in"] + weights["nonlinear_in_bias"])
             code = code + inner @ weights["nonlinear_out"] + weights["nonlinear_out_bias"]
         return code
+
+
+def head_inputs(
+    head: nn.Module, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor | dict[str, Tensor]]:
+    """What ``forward`` of a head takes, from the inputs of its graph.
+
+    Args:
+        head: ``ClusterHead``, or ``SegmenterHead``, whose network's weights are one mapping.
+        tensors: all inputs by name.
+    """
+    if not isinstance(head, SegmenterHead):
+        return dict(tensors)
+    own = inspect.signature(head.forward).parameters
+    weights = {name: tensor for name, tensor in tensors.items() if name not in own}
+    return {name: tensor for name, tensor in tensors.items() if name in own} | {"weights": weights}
 
 
 def head_weights(segmenter: Segmenter) -> dict[str, Tensor]:
