@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError
+from unim2_core.inference.cuda import device_there
 
-Backend = Literal["auto", "openvino", "onnxruntime"]
-Precision = Literal["fp32", "bf16"]
+Backend = Literal["auto", "tensorrt", "openvino", "onnxruntime"]
+Precision = Literal["fp32", "bf16", "fp16"]
 AUTO: Backend = "auto"
 
 
@@ -35,19 +36,29 @@ class Library:
         module: that is imported, and the package that brings it.
         precisions: that it can compute in.
         load: file, precision and cores (0 = all) -> graph.
+        other: a module with the same names that will do as well.
+        device_there: whether what it runs on is there; ``auto`` asks first.
     """
 
     module: str
     precisions: tuple[Precision, ...]
     load: Callable[[Path, Precision, int], Graph]
+    other: str | None = None
+    device_there: Callable[[], bool] = lambda: True
 
     @property
     def installed(self) -> bool:
         """Whether it is there; nothing is imported."""
-        return find_spec(self.module) is not None
+        return any(name and find_spec(name) for name in (self.module, self.other))
 
 
 # The libraries are imported when they are used: one may be missing, and a launch file reads names.
+def _tensorrt(path: Path, precision: Precision, _: int) -> Graph:
+    from unim2_core.inference.tensorrt import TensorRtGraph
+
+    return TensorRtGraph(path, precision)
+
+
 def _openvino(path: Path, precision: Precision, threads: int) -> Graph:
     from unim2_core.inference.openvino import OpenVinoGraph
 
@@ -60,9 +71,12 @@ def _onnxruntime(path: Path, _: Precision, threads: int) -> Graph:
     return OnnxRuntimeGraph(path, threads)
 
 
-# In the order in which ``auto`` tries them. One at a time: a live node that had loaded both has
-# crashed, some of the times.
+# In the order in which ``auto`` tries them. One at a time: a live node that had loaded both of the
+# CPU's has crashed, some of the times.
 LIBRARIES: Mapping[Backend, Library] = {
+    "tensorrt": Library(
+        "tensorrt", ("fp32", "fp16"), _tensorrt, other="tensorrt_rtx", device_there=device_there
+    ),
     "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime),
     "openvino": Library("openvino", ("fp32", "bf16"), _openvino),
 }
@@ -72,7 +86,8 @@ def candidates(backend: Backend, precision: Precision) -> list[Backend]:
     """The backends to try, in order.
 
     Args:
-        backend: one of them, or ``auto``: all that are installed and have the precision.
+        backend: one of them, or ``auto``: all that are installed, have their device and the
+            precision.
         precision: to compute in.
 
     Raises:
@@ -97,7 +112,8 @@ def candidates(backend: Backend, precision: Precision) -> list[Backend]:
             found=precision,
             remedy=f"name one of these with --precision, or --backend {' or '.join(able)}",
         )
-    wanted = able if backend == AUTO else [backend]
+    there = [name for name in able if LIBRARIES[name].device_there()]
+    wanted = (there or able) if backend == AUTO else [backend]
     installed = [name for name in wanted if LIBRARIES[name].installed]
     if not installed:
         raise ModelError(
@@ -106,7 +122,7 @@ def candidates(backend: Backend, precision: Precision) -> list[Backend]:
             if backend == AUTO
             else "that it is there",
             found="not installed",
-            remedy=f"pip install {LIBRARIES[wanted[0]].module}, or name another --backend or "
+            remedy=f"pip install {LIBRARIES[wanted[-1]].module}, or name another --backend or "
             "--precision",
         )
     return installed
