@@ -1,17 +1,17 @@
 """What TensorRT makes of a model on this GPU: start, distance from the model, time of its graphs.
 
     python benchmarks/gpu_engine.py site.unim2
-    python benchmarks/gpu_engine.py --backbone dinov3_vits16 --modalities 5 --size 480x640
+    python benchmarks/gpu_engine.py random.unim2 --make dinov3_vits16 --modalities 5 --size 480x640
 
-Without a model one is made of random weights (needs torch and onnx): times are those of a trained
-one. A row that cannot be measured says why. The last columns are the time of the device alone:
-many runs in a row, and the transfers of a run.
+The second makes a model of random weights first, where there is torch; elsewhere carry it there:
+its weights have few values, so it packs into a third. A row that cannot be measured says why. The
+last columns are the time of the device alone, many runs in a row: of the graph, and with what it
+answers brought back.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,10 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from unim2_core.cli.options import size_from
 from unim2_core.errors import ModelError
 from unim2_core.inference.backends import Precision
-from unim2_core.inference.cuda import device
+from unim2_core.inference.cuda import device, device_there
 from unim2_core.inference.engine import Engine
 from unim2_core.inference.tensorrt import TensorRtGraph
 from unim2_core.inference.tensorrt_building import library
@@ -33,7 +32,7 @@ from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
 ROUNDS = 100
 
 
-def random_model(folder: Path, backbone: str, modalities: int, size: tuple[int, int]) -> Bundle:
+def random_model(path: Path, backbone: str, modalities: int, size: tuple[int, int]) -> Bundle:
     """A model of random weights that answers several classes."""
     import torch
 
@@ -54,6 +53,10 @@ def random_model(folder: Path, backbone: str, modalities: int, size: tuple[int, 
     else:
         network = DinoV3(BACKBONES[backbone])
         network.load_state_dict(rule_weights(network))
+        for weights in network.parameters():
+            step = weights.data.std() / 3 if weights.numel() > 1 else 0.0
+            if step:
+                weights.data = (weights.data / step).round().clamp(-8, 7) * step
         frozen = FrozenBackbone.of(network, f"{backbone} of random weights")
     draw = np.random.default_rng(0)
     coarse = draw.integers(0, 256, (modalities, size[0] // 16, size[1] // 16, 3), np.uint8)
@@ -89,7 +92,7 @@ def random_model(folder: Path, backbone: str, modalities: int, size: tuple[int, 
     classifier.prototypes = torch.nn.functional.normalize(chosen, dim=1)
     head = SegmenterHead(form, frozen.patch_size, stride_of(frozen))
     trained = Trained(head, classifier.head_inputs(0.2), "random weights", {}, form)
-    return write_bundle(folder / "random.unim2", Source(), frozen, trained)
+    return write_bundle(path, Source(), frozen, trained)
 
 
 def median_ms(run: Callable[[], object], rounds: int = ROUNDS) -> float:
@@ -150,31 +153,32 @@ def rows(bundle: Bundle, precision: Precision) -> list[list[str]]:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, nargs="?", help="model bundle, NAME.unim2")
-    parser.add_argument("--backbone", default="dinov3_vits16")
+    parser.add_argument("model", type=Path, help="model bundle, NAME.unim2")
+    parser.add_argument("--make", metavar="BACKBONE", help="make the model of random weights")
     parser.add_argument("--modalities", type=int, default=5)
     parser.add_argument("--size", default="480x640")
     arguments = parser.parse_args()
     console = Console(highlight=False, width=160)
-    with tempfile.TemporaryDirectory() as folder:
-        if arguments.model:
-            bundle = Bundle(arguments.model)
-        else:
-            size = size_from(arguments.size, 16) or (480, 640)
-            bundle = random_model(Path(folder), arguments.backbone, arguments.modalities, size)
-        console.print(bundle.manifest.summary)
-        console.print(f"{library().__name__} {library().__version__} on {device()}")
-        table = Table(
-            *("precision", "graph", "start s, first/again", "token cosine", "max error"),
-            *("label agreement", "CUDA graph", "call ms", "device ms", "with answers ms"),
-        )
-        for precision in ("fp32", "fp16"):
-            try:
-                for row in rows(bundle, precision):
-                    table.add_row(*row)
-            except ModelError as error:
-                console.print(f"{precision}: {error}")
-        console.print(table)
+    if arguments.make:
+        height, width = (int(part) for part in arguments.size.split("x"))
+        random_model(arguments.model, arguments.make, arguments.modalities, (height, width))
+    bundle = Bundle(arguments.model)
+    console.print(bundle.manifest.summary)
+    if not device_there():
+        console.print("no CUDA device: nothing was measured")
+        return
+    console.print(f"{library().__name__} {library().__version__} on {device()}")
+    table = Table(
+        *("precision", "graph", "start s, first/again", "token cosine", "max error"),
+        *("label agreement", "CUDA graph", "call ms", "device ms", "with answers ms"),
+    )
+    for precision in ("fp32", "fp16"):
+        try:
+            for row in rows(bundle, precision):
+                table.add_row(*row)
+        except ModelError as error:
+            console.print(f"{precision}: {error}")
+    console.print(table)
 
 
 if __name__ == "__main__":
