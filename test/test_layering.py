@@ -24,6 +24,8 @@ BLOCKED = (
 TRAINING_SIDE = tuple(
     f"unim2_core.inference.{name}" for name in ("bundling", "cuda_graph", "export", "torch")
 )
+WITH_ONNX = ("unim2_core.inference.half_precision",)
+"""Imported where a graph is converted, and nowhere else."""
 LAYERS = (
     ("errors", "files", "shares", "__init__"),
     ("sensing",),
@@ -60,7 +62,7 @@ def robot_modules() -> list[str]:
     packages = [modules(CORE / name) for name in ("sensing", "inference", "showing")]
     single = [f"unim2_core.{name}" for name in ("errors", "files", "shares")]
     names = [*single, "unim2_core.model.bundle", "unim2_core.cli.main"]
-    return [name for name in sum(packages, names) if name not in TRAINING_SIDE]
+    return [name for name in sum(packages, names) if name not in (*TRAINING_SIDE, *WITH_ONNX)]
 
 
 def import_all(names: list[str], blocked: tuple[str, ...] = BLOCKED) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError
+from unim2_core.inference.cuda import device_there
 
-Backend = Literal["auto", "openvino", "onnxruntime", "torch"]
+Backend = Literal["auto", "tensorrt", "openvino", "onnxruntime", "torch"]
 Precision = Literal["fp32", "bf16", "fp16"]
 Device = Literal["auto", "cpu", "cuda"]
 AUTO: Backend = "auto"
@@ -40,20 +41,30 @@ class Library:
         precisions: that it can compute in.
         load: file, precision, cores (0 = all) and device -> graph.
         devices: that it runs on.
+        other: a module with the same names that will do as well.
+        device_there: whether what it runs on is there; ``auto`` asks first.
     """
 
     module: str
     precisions: tuple[Precision, ...]
     load: Callable[[Path, Precision, int, Device], Graph]
     devices: tuple[Device, ...] = ("cpu",)
+    other: str | None = None
+    device_there: Callable[[], bool] = lambda: True
 
     @property
     def installed(self) -> bool:
         """Whether it is there; nothing is imported."""
-        return find_spec(self.module) is not None
+        return any(name and find_spec(name) for name in (self.module, self.other))
 
 
 # The libraries are imported when they are used: one may be missing, and a launch file reads names.
+def _tensorrt(path: Path, precision: Precision, _: int, __: Device) -> Graph:
+    from unim2_core.inference.tensorrt import TensorRtGraph
+
+    return TensorRtGraph(path, precision)
+
+
 def _openvino(path: Path, precision: Precision, threads: int, _: Device) -> Graph:
     from unim2_core.inference.openvino import OpenVinoGraph
 
@@ -72,9 +83,17 @@ def _torch(path: Path, precision: Precision, threads: int, device: Device) -> Gr
     return TorchGraph(path, precision, threads, device)
 
 
-# In the order in which ``auto`` tries them. One at a time: a live node that had loaded both has
-# crashed, some of the times.
+# In the order in which ``auto`` tries them. One at a time: a live node that had loaded both of the
+# CPU's has crashed, some of the times.
 LIBRARIES: Mapping[Backend, Library] = {
+    "tensorrt": Library(
+        "tensorrt",
+        ("fp32", "fp16"),
+        _tensorrt,
+        ("cuda",),
+        other="tensorrt_rtx",
+        device_there=device_there,
+    ),
     "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime),
     "openvino": Library("openvino", ("fp32", "bf16"), _openvino),
     "torch": Library("torch", ("fp32", "bf16", "fp16"), _torch, ("cpu", "cuda")),
@@ -85,8 +104,8 @@ def candidates(backend: Backend, precision: Precision, device: Device = "auto") 
     """The backends to try, in order.
 
     Args:
-        backend: one of them, or ``auto``: all that are installed, have the precision and run on
-            the device.
+        backend: one of them, or ``auto``: all that are installed, find their device, and have
+            the precision.
         precision: to compute in.
         device: to run on; ``auto`` leaves it to the backend.
 
@@ -121,7 +140,8 @@ def candidates(backend: Backend, precision: Precision, device: Device = "auto") 
             found=precision,
             remedy=f"name one of these with --precision, or --backend {' or '.join(able)}",
         )
-    wanted = able if backend == AUTO else [backend]
+    ready = [name for name in able if LIBRARIES[name].device_there()]
+    wanted = (ready or able) if backend == AUTO else [backend]
     installed = [name for name in wanted if LIBRARIES[name].installed]
     if not installed:
         raise ModelError(
@@ -130,7 +150,7 @@ def candidates(backend: Backend, precision: Precision, device: Device = "auto") 
             if backend == AUTO
             else "that it is there",
             found="not installed",
-            remedy=f"pip install {LIBRARIES[wanted[0]].module}, or name another --backend or "
+            remedy=f"pip install {LIBRARIES[wanted[-1]].module}, or name another --backend or "
             "--precision",
         )
     return installed

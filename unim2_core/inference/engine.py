@@ -71,6 +71,7 @@ class Engine:
         """
         self.heads = ServedHeads(bundle.sha256, bundle.weights())
         self.precision = precision
+        self._patch = bundle.manifest.backbone.patch_size
         self.refused: list[str] = []
         self._device = device
         names = candidates(backend, precision, device)
@@ -95,7 +96,19 @@ class Engine:
         )
 
     def tokens(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run the backbone: (M, H, W, 3) uint8 -> (M, h, w, D) float32."""
+        """Run the backbone: (M, H, W, 3) uint8 -> (M, h, w, D) float32.
+
+        Raises:
+            ModelError: H or W is no multiple of the patch: what is over would not be seen.
+        """
+        height, width = images.shape[1:3]
+        if height % self._patch or width % self._patch:
+            raise ModelError(
+                f"the backbone cannot see an image of {width}x{height} whole",
+                expected=f"multiples of {self._patch} pixels",
+                found=f"{width}x{height}",
+                remedy="resize or pad it",
+            )
         return _tokens(self._backbone, images)
 
     def classify(self, tokens: NDArray[np.float32], presence: NDArray[np.float32]) -> Classified:
