@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 NEIGHBOURS = 4
 """Clusters that are named as alike or as touching."""
-LEAST_AFFINITY = 0.3
+LEAST_AFFINITY = 0.4
 """Of two clusters that are proposed to be one class."""
 
 
@@ -115,11 +115,15 @@ class ClusterFacts:
         np.fill_diagonal(affinity, 0)
         return affinity
 
-    def merges(self) -> list[tuple[int, int, float]]:
-        """Pairs to be looked at as one class, the nearest first; the larger cluster is first."""
+    def merges(self, least: float = LEAST_AFFINITY) -> list[tuple[int, int, float]]:
+        """Pairs to be looked at as one class, the nearest first; the larger cluster is first.
+
+        Args:
+            least: affinity of a pair.
+        """
         affinity = self.affinity
         pairs = []
-        for cluster, other in np.argwhere(np.triu(affinity >= LEAST_AFFINITY)).tolist():
+        for cluster, other in np.argwhere(np.triu(affinity >= least)).tolist():
             first, second = sorted((cluster, other), key=lambda one: -self.share[one])
             pairs.append((first, second, float(affinity[cluster, other])))
         return sorted(pairs, key=lambda pair: -pair[2])

@@ -25,8 +25,10 @@ THUMB_PX = 48
 """Side of the small picture of a cluster."""
 QUALITY = 82
 """Of JPEG, 0 to 100."""
-NOT_SEEN = 128
-"""Grey of a crop of what a sensor does not see."""
+NOT_SEEN: Image = np.where(np.add.outer(range(TILE_PX), range(TILE_PX)) // 8 % 2, 140, 116)[
+    ..., None
+].astype(np.uint8)
+"""(TILE_PX, TILE_PX, 1), hatched: the crop of what a sensor does not see."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +68,11 @@ class Gallery:
         Raises:
             Unim2Error: this OpenCV cannot write JPEG.
         """
-        height = TILE_PX * len(modalities)
         sheets = {
-            key: np.full((height, TILE_PX * len(spots), 3), NOT_SEEN, np.uint8)
+            key: np.tile(NOT_SEEN, (len(modalities), len(spots), 3))
             for key, spots in chosen.items()
         }
-        thumbs = np.full((THUMB_PX * clusters, THUMB_PX, 3), NOT_SEEN, np.uint8)
+        thumbs = np.tile(NOT_SEEN[:THUMB_PX, :THUMB_PX], (clusters, 1, 3))
         wanted: dict[int, list[tuple[int, Kind, int, Spot]]] = defaultdict(list)
         for (cluster, kind), spots in chosen.items():
             for place, spot in enumerate(spots):
