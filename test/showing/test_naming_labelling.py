@@ -152,7 +152,9 @@ def test_the_options_that_are_printed_make_the_same_classes(first, second):
     after = walked(before, second)
     made = before
     options = options_between(before, after)
-    for option, value in zip(options[::2], options[1::2], strict=True):
+    order = ("--separate", "--merge", "--unknown", "--set", "--color")  # the command's
+    pairs = zip(options[::2], options[1::2], strict=True)
+    for option, value in sorted(pairs, key=lambda pair: order.index(pair[0])):
         if option == "--separate":
             made = made.separated(int(value))
         elif option == "--unknown":

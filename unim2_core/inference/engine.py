@@ -92,13 +92,13 @@ class Engine:
             tokens: (M, h, w, D) float32.
             presence: (M, h, w) float32, 1 where the modality sees that place.
         """
-        served = self.heads.current
-        outputs = self._head({"tokens": tokens, "presence": presence, **served.inputs})
+        head = self.heads.current
+        outputs = self._head({"tokens": tokens, "presence": presence, **head.inputs})
         clusters = outputs["classes"].astype(np.uint8, copy=False)
         return Classified(
-            np.take(served.served, clusters),
+            np.take(head.served, clusters),
             outputs["confidence"].astype(np.uint8, copy=False),
-            served.version,
+            head.version,
         )
 
     def _open(self, bundle: Bundle, name: Backend, threads: int) -> tuple[Graph, Graph, Parity]:

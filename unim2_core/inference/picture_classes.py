@@ -46,7 +46,5 @@ def classified(
     """Every picture with its classes, from all modalities that are there."""
     read = TokenReader(engine, manifest, source.size)
     for picture in source:
-        yield (
-            picture,
-            engine.classify(*picture_tokens(read, manifest, source.size, picture, picture.images)),
-        )
+        seen = picture_tokens(read, manifest, source.size, picture, picture.images)
+        yield picture, engine.classify(*seen)

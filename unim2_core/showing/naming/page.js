@@ -157,7 +157,7 @@ function relation(title, entries, form) {
 }
 
 function renderRelations(facts) {
-  const focused = document.activeElement.closest?.("#relations") !== null;
+  const focused = document.activeElement.closest("#relations") !== null;
   const parts = [];
   const merges = facts.merges.filter(({ cluster }) => isUnknown(cluster) || served(cluster) !== served(chosen));
   if (merges.length) parts.push(relation("Perhaps one class with", merges.slice(0, 4), (value) => value.toFixed(2)));
@@ -310,8 +310,9 @@ function onKey(event) {
     if (event.key === "Escape") leaveName();
     return;
   }
-  const onButton = document.activeElement.matches("button, input");
-  if (event.key === "Enter" && onButton && !document.activeElement.closest("#list")) return;
+  const focused = document.activeElement;
+  const isChosen = focused.getAttribute("aria-current") === "true";
+  if (event.key === "Enter" && focused.matches("button, input") && !isChosen) return;
   const action = KEYS[event.key];
   if (action) { event.preventDefault(); action(); }
 }

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from unim2_core.model.bundle import UNLABELLED, Bundle
 from unim2_core.model.relabelling import relabelled
 from unim2_core.showing.naming.clusters import ClusterFacts
-from unim2_core.showing.naming.gallery import THUMB_PX, TILE_PX, Gallery
+from unim2_core.showing.naming.gallery import Gallery
 from unim2_core.showing.naming.labelling import Color, Edits, Hint, Labelling
 from unim2_core.showing.naming.spots import KINDS
 
@@ -154,8 +154,6 @@ class NamingSession:
             "summary": self.bundle.manifest.summary,
             "path": str(self.bundle.path),
             "modalities": list(gallery.modalities),
-            "tile": TILE_PX,
-            "thumb": THUMB_PX,
             "clusters": [
                 {
                     "share": round(float(facts.share[cluster]), 5),
@@ -211,7 +209,7 @@ def _in_order(names: dict[int, str], before: Labelling) -> Iterator[tuple[int, s
     while left := [own for own, name in names.items() if have[own] != name]:
         free = [own for own in left if names[own] not in have.values()]
         own = (free or left)[0]
-        have[own] = names[own] if free else f"{names[own]} {own}"  # two that swap their names
+        have[own] = names[own] if free else f"cluster {own} for now"  # two swap their names
         yield own, have[own]
 
 
