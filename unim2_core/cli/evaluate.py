@@ -199,7 +199,8 @@ def _published(bundle: Bundle, crf: bool) -> Answer:
 
     if crf:
         check_installed()
-    return PublishedAnswers(Classifier.load(bundle), crf)
+    answers, served = PublishedAnswers(Classifier.load(bundle), crf), bundle.manifest.served
+    return lambda tokens, presence, picture: served[answers(tokens, presence, picture)]
 
 
 def _figures(
@@ -211,7 +212,7 @@ def _figures(
 
     manifest = bundle.manifest
     assert source.classes is not None
-    names = [label.name for label in manifest.labels]
+    names = manifest.names
     whole = found.tallies[CHOSEN]
     every = {row: figures(found.tallies[row], source.classes.names, names, whole) for row in rows}
     return {

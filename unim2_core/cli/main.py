@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "unim2_core.cli.evaluate",
     "import": "unim2_core.cli.import_checkpoint",
     "segment": "unim2_core.cli.segment",
+    "name": "unim2_core.cli.name",
     "bench": "unim2_core.cli.bench",
     "parity": "unim2_core.cli.parity",
 }

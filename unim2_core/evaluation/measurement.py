@@ -16,8 +16,8 @@ from unim2_core.errors import DataError
 from unim2_core.evaluation.runner import Floats, Integers, Tally
 from unim2_core.inference.auxiliaries import TokenReader
 from unim2_core.inference.engine import Engine
+from unim2_core.inference.picture_classes import picture_tokens
 from unim2_core.model.bundle import Manifest
-from unim2_core.sensing.warping import registered
 
 Answer = Callable[[Floats, Floats, Picture], Integers]
 """Tokens (M, h, w, D) and presence (M, h, w) of a picture -> clusters (H, W), any size."""
@@ -73,7 +73,7 @@ def measure(
         raise _no_labels("no labels")
     wanted = set().union(*subsets.values())
     read = TokenReader(engine, manifest, source.size, half_auxiliaries)
-    tallies = {name: Tally(len(manifest.labels), len(classes.names)) for name in subsets}
+    tallies = {name: Tally(manifest.clusters, len(classes.names)) for name in subsets}
     answer = answer or (lambda tokens, presence, _: engine.classify(tokens, presence)[0])
     pictures = unlabelled = 0
     seen: Counter[str] = Counter()
@@ -83,7 +83,7 @@ def measure(
         else:
             pictures += 1
             seen.update(wanted.intersection(picture.images))
-            tokens, presence = _tokens(read, manifest, source, picture, wanted)
+            tokens, presence = picture_tokens(read, manifest, source.size, picture, wanted)
             for subset, members in subsets.items():
                 there = np.array([name in members for name in names], np.float32)[:, None, None]
                 told = presence * there
@@ -101,27 +101,6 @@ def measure(
     if not any(found.labelled for found in tallies.values()):
         raise _no_labels(f"{pictures + unlabelled} pictures, and no pixel with a class")
     return Measured(tallies, pictures, unlabelled, {name: seen[name] for name in names})
-
-
-def _tokens(
-    read: TokenReader,
-    manifest: Manifest,
-    source: PictureSource,
-    picture: Picture,
-    wanted: set[str],
-) -> tuple[Floats, Floats]:
-    """Tokens (M, h, w, D) in the reference's grid, and presence (M, h, w)."""
-    patch, names = manifest.backbone.patch_size, [entry.name for entry in manifest.modalities]
-    grid = (source.size[0] // patch, source.size[1] // patch)
-    tokens = np.zeros((len(names), *grid, manifest.backbone.embed_dim), np.float32)
-    presence = np.zeros(tokens.shape[:3], np.float32)
-    kept = read({name: image for name, image in picture.images.items() if name in wanted})
-    for index, name in enumerate(names):
-        if name in kept:
-            own = kept[name]
-            valid, grid_map = picture.valid.get(name), picture.maps.get(name)
-            presence[index] = registered(own, valid, grid_map, out=tokens[index])[1]
-    return tokens, presence
 
 
 def _no_labels(found: str) -> DataError:

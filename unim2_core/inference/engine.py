@@ -69,7 +69,7 @@ class Engine:
             ModelError: the backend is unknown or not there, or its answers differ from the stored
                 ones; with ``auto``, of the last one that was tried, where none can be used.
         """
-        self.heads = ServedHeads(bundle.sha256, bundle.weights())
+        self.heads = ServedHeads(bundle.sha256, bundle.weights(), bundle.manifest.served)
         self.precision = precision
         self._patch = bundle.manifest.backbone.patch_size
         self.refused: list[str] = []
@@ -112,18 +112,19 @@ class Engine:
         return _tokens(self._backbone, images)
 
     def classify(self, tokens: NDArray[np.float32], presence: NDArray[np.float32]) -> Classified:
-        """Run the head.
+        """Run the head, and look up what its clusters are served as.
 
         Args:
             tokens: (M, h, w, D) float32.
             presence: (M, h, w) float32, 1 where the modality sees that place.
         """
-        served = self.heads.current
-        outputs = self._head({"tokens": tokens, "presence": presence, **served.inputs})
+        head = self.heads.current
+        outputs = self._head({"tokens": tokens, "presence": presence, **head.inputs})
+        clusters = outputs["classes"].astype(np.uint8, copy=False)
         return Classified(
-            outputs["classes"].astype(np.uint8, copy=False),
+            np.take(head.served, clusters),
             outputs["confidence"].astype(np.uint8, copy=False),
-            served.version,
+            head.version,
         )
 
     def _open(self, bundle: Bundle, name: Backend, threads: int) -> tuple[Graph, Graph, Parity]:

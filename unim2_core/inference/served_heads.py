@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unim2_core.errors import ModelError
 
 Weights = Mapping[str, NDArray[np.float32]]
+Table = NDArray[np.uint8]
 
 SLOTS = 16
 """Places for clusters come in so many: a new class need not change the shape of a graph's input,
@@ -19,6 +20,8 @@ for which some backends compile again."""
 KEPT = 8
 """Versions that can be put back."""
 BY_CLUSTER = ("prototypes", "valid")
+OWN_NUMBERS: Table = np.arange(256, dtype=np.uint8)
+"""Every cluster is a class of its own."""
 MOST = 254
 """Clusters; 255 means unlabelled."""
 
@@ -30,13 +33,15 @@ class HeadWeights:
     Attributes:
         version: of the model that it is from.
         inputs: of the head's graph, apart from tokens and presence, clusters padded to ``SLOTS``.
+        served: (256,) uint8, the class id that each cluster is served as.
     """
 
     version: str
     inputs: Weights
+    served: Table
 
     @classmethod
-    def padded(cls, version: str, weights: Weights) -> HeadWeights:
+    def padded(cls, version: str, weights: Weights, served: Table) -> HeadWeights:
         """Copy weights; what is added counts as not in use."""
         inputs = {name: np.array(array, np.float32) for name, array in weights.items()}
         clusters = len(inputs["valid"])
@@ -45,7 +50,7 @@ class HeadWeights:
             array = inputs[name]
             zeros = np.zeros((added, *array.shape[1:]), np.float32)
             inputs[name] = np.concatenate([array, zeros])
-        return cls(version, inputs)
+        return cls(version, inputs, served)
 
 
 class ServedHeads:
@@ -55,16 +60,17 @@ class ServedHeads:
     has one version and no mixture.
     """
 
-    def __init__(self, version: str, weights: Weights) -> None:
+    def __init__(self, version: str, weights: Weights, served: Table = OWN_NUMBERS) -> None:
         self._earlier: deque[HeadWeights] = deque(maxlen=KEPT)
-        self.current = HeadWeights.padded(version, weights)
+        self.current = HeadWeights.padded(version, weights, served)
 
-    def replace(self, version: str, weights: Weights) -> None:
+    def replace(self, version: str, weights: Weights, served: Table | None = None) -> None:
         """Serve other weights from the next frame on.
 
         Args:
             version: of the model that they are from.
             weights: as ``Bundle.weights`` gives them; only the number of clusters may differ.
+            served: as ``Manifest.served`` gives it; None: as the version before.
 
         Raises:
             ModelError: they belong to another network, or are not finite; nothing changes.
@@ -81,7 +87,8 @@ class ServedHeads:
         counts = [len(weights[name]) for name in BY_CLUSTER]
         if len(set(counts)) > 1 or not 2 <= counts[0] <= MOST:
             raise self._unfit(version, f"2 to {MOST} clusters", " and ".join(map(str, counts)))
-        fresh = HeadWeights.padded(version, weights)
+        served = self.current.served if served is None else served
+        fresh = HeadWeights.padded(version, weights, served)
         for name, array in fresh.inputs.items():
             if not np.isfinite(array).all():
                 raise self._unfit(version, f"{name} finite", "values that are not")

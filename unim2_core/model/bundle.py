@@ -20,7 +20,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -35,6 +42,8 @@ HEAD = "onnx/head.onnx"
 NETWORK = "backbone.safetensors"
 TRAINING = "training.safetensors"
 PARITY = "parity.npz"
+UNLABELLED = 255
+"""Class id of a place that has none."""
 
 Size = tuple[int, int]
 
@@ -88,7 +97,11 @@ class Manifest(_Strict):
     method: str = Field(description="how the classes were learnt")
     infer_size: Size = Field(description="height and width that images are encoded at, pixels")
     stride: int = Field(gt=0, description="the head answers at one encoded pixel in stride")
-    labels: tuple[Label, ...] = Field(min_length=2)
+    labels: tuple[Label, ...] = Field(min_length=1)
+    served_as: dict[int, int] = Field(
+        default_factory=dict,
+        description="cluster -> class it is served as, 255 unlabelled; left out = its own number",
+    )
     training: dict[str, Any] = Field(default_factory=dict)
     network: dict[str, Any] | None = Field(
         default=None, description="form of the network, where one was trained"
@@ -97,6 +110,43 @@ class Manifest(_Strict):
     files: dict[Annotated[str, AfterValidator(_inside)], str] = Field(
         default_factory=dict, description="file -> sha256"
     )
+
+    @model_validator(mode="after")
+    def _served_classes_have_labels(self) -> Manifest:
+        ids = {label.id for label in self.labels}
+        if len(ids) != len(self.labels):
+            raise ValueError("expected one label a class, found several")
+        wrong = [
+            f"{cluster}: {served}"
+            for cluster, served in self.served_as.items()
+            if not 0 <= cluster < UNLABELLED or cluster in ids or served not in {*ids, UNLABELLED}
+        ]
+        if wrong:
+            raise ValueError(f"expected clusters served as labelled classes, found {wrong[0]}")
+        return self
+
+    @property
+    def clusters(self) -> int:
+        """How many clusters the network tells apart, before some are served as one class."""
+        return 1 + max(*(label.id for label in self.labels), *self.served_as, 0)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """A name for each cluster, all different where those of the classes are."""
+        names = {label.id: label.name for label in self.labels}
+        served = {
+            cluster: f"cluster {cluster}, served as {names.get(into, 'unlabelled')}"
+            for cluster, into in self.served_as.items()
+        }
+        return tuple((names | served).get(i, f"cluster {i}") for i in range(self.clusters))
+
+    @property
+    def served(self) -> NDArray[np.uint8]:
+        """(256,) uint8: the class id that each cluster is served as."""
+        table = np.arange(256, dtype=np.uint8)
+        for cluster, into in self.served_as.items():
+            table[cluster] = into
+        return table
 
     @property
     def summary(self) -> str:
