@@ -160,6 +160,16 @@ class Pipeline:
         """What has changed in how sensors are registered, since the last call."""
         return self._registrar.news()
 
+    def warm_up(self) -> None:
+        """Run both graphs once at the sizes of this model: the first run of a shape is slow."""
+        manifest = self.bundle.manifest
+        image = np.zeros((*manifest.infer_size, 3), np.uint8)
+        for entry in self._modalities:
+            self._read(entry.name, image)
+        shape = (len(self._modalities), *self._grid)
+        tokens = np.zeros((*shape, manifest.backbone.embed_dim), np.float32)
+        self.engine.classify(tokens, np.zeros(shape, np.float32))
+
     def encode(self, frames: FrameSet) -> Encoded:
         """Encode every modality; an image that has not changed is not encoded again.
 
