@@ -142,6 +142,6 @@ def cloud_message(
     message.is_dense = False  # there may be NaN
     # rclpy checks anything but an array.array element by element, which takes seconds.
     data = array.array("B")
-    data.frombytes(points.data)
+    data.frombytes(points.view(np.uint8).data)
     message.data = data
     return message
