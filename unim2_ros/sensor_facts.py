@@ -79,8 +79,9 @@ class SensorFacts:
         if reference_ns and self.newest_ns:
             skew_s = (self.newest_ns - reference_ns) / NANOSECONDS
             values["newest stamp minus the reference's s"] = f"{skew_s:.3f}"
-        if missing:
-            values["images without it"] = f"{missing.total()} of {sets}: {dict(missing)}"
+        if sets:
+            reasons = f": {dict(missing)}" if missing else ""
+            values["images without it"] = f"{missing.total()} of {sets}{reasons}"
         if self._ahead_s > FUTURE_S:
             return (
                 f"its stamps are {self._ahead_s:.1f} s in the future: synchronise the clocks "
