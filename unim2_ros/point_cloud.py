@@ -15,7 +15,7 @@ from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.poses import Pose
 from unim2_core.sensing.reprojection import DepthProjection, fill_small_holes
-from unim2_core.sensing.rig import Rig
+from unim2_core.sensing.rig import Extrinsics, Rig
 
 DEPTH = "depth"
 LAYOUT = np.dtype(
@@ -52,11 +52,24 @@ class CloudMaker:
     """
 
     def __init__(self, rig: Rig) -> None:
-        sensor = rig.sensors.get(DEPTH)
-        extrinsics = sensor.extrinsics if sensor else None
-        self._pose = Pose.of(extrinsics) if extrinsics and rig.reference != DEPTH else None
+        self._pose: Pose | None = None
+        self._placed: Extrinsics | None = None
         self._rays: tuple[Intrinsics, NDArray[np.float32]] | None = None
         self._projection: tuple[object, DepthProjection] | None = None
+        sensor = rig.sensors.get(DEPTH)
+        if sensor is not None and rig.reference != DEPTH:
+            self.place(DEPTH, sensor.extrinsics)
+
+    def place(self, sensor: str, extrinsics: Extrinsics | None) -> None:
+        """Take in where a sensor is; only that of the depth camera matters.
+
+        Raises:
+            RigError: that is not a rigid motion.
+        """
+        if sensor == DEPTH and extrinsics != self._placed:
+            self._pose = Pose.of(extrinsics) if extrinsics else None
+            self._placed = extrinsics
+            self._projection = None
 
     def __call__(self, frames: FrameSet, result: Segmentation, header: Any) -> PointCloud2 | None:
         """The cloud of one segmented set; None without depth or the reference's calibration.

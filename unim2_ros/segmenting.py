@@ -27,6 +27,7 @@ from unim2_ros.model_server import ModelServer
 from unim2_ros.outputs import Made, Outputs
 from unim2_ros.sensor_facts import SensorFacts
 from unim2_ros.snapshots import Snapshots
+from unim2_ros.transforms import Transforms
 from unim2_ros.worker import LatestWorker
 
 TICK_S = 0.005
@@ -100,6 +101,7 @@ class Segmenting:
         self._skipped: Counter[str] = Counter({IDLE: 0})
         self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
         self._infos: dict[str, CameraInfo] = {}
+        self._transforms = Transforms(node, rig)
         self._worker: LatestWorker[_Work] = LatestWorker(self._segment, self._failed)
         self.inputs = [
             ImageInput(
@@ -139,6 +141,7 @@ class Segmenting:
     def _arrived(self, topic: str, sensor: str, message: Image | CompressedImage) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
         self._facts[sensor].note(message, now_ns)
+        self._transforms.note(sensor, message.header.frame_id)
         self._snapshots.add(topic, message, now_ns)
         with self._lock:
             self._hand_over(self._intake.add(topic, message, now_ns))
@@ -180,6 +183,9 @@ class Segmenting:
         pipeline = self._server.pipeline  # once: it may be replaced meanwhile
         frames = self._intake.decode(matched)
         decoded = time.perf_counter()
+        for sensor, extrinsics in self._transforms.found.items():
+            pipeline.place(sensor, extrinsics)
+            self._outputs.cloud.place(sensor, extrinsics)
         result = pipeline(frames)
         for sentence in pipeline.news():
             self._node.get_logger().info(sentence)
@@ -250,7 +256,9 @@ class Segmenting:
         entries = []
         for source in self.inputs:
             source.follow_publishers()
-            entries.append(sensor_status(name, source, counts, *told[source.sensor]))
+            wrong, values = told[source.sensor]
+            wrong = wrong or self._transforms.missing(source.sensor)
+            entries.append(sensor_status(name, source, counts, wrong, values))
         return entries
 
     def close(self) -> None:
@@ -260,6 +268,7 @@ class Segmenting:
             source.close()
         for source in self._info_inputs:
             self._node.destroy_subscription(source)
+        self._transforms.close()
         self._jumps.unregister()
         with self._lock:
             self._hand_over(self._intake.flush())  # what waits for its set is to be counted too

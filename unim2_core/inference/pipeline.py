@@ -18,7 +18,7 @@ from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES, Encoder
 from unim2_core.sensing.registrar import Registrar, with_depth
-from unim2_core.sensing.rig import Rig
+from unim2_core.sensing.rig import Extrinsics, Rig
 from unim2_core.sensing.warping import Mask, registered
 
 Image = NDArray[np.uint8]
@@ -155,6 +155,14 @@ class Pipeline:
     def registration(self) -> dict[str, str]:
         """Sensor -> how it was registered into the reference camera last, in words."""
         return self._registrar.methods
+
+    def place(self, sensor: str, extrinsics: Extrinsics) -> None:
+        """Take in where a sensor is, for example from tf; between two sets.
+
+        Raises:
+            RigError: that is not a rigid motion. The sensor stays where it was.
+        """
+        self._registrar.place(sensor, extrinsics)
 
     def news(self) -> list[str]:
         """What has changed in how sensors are registered, since the last call."""
