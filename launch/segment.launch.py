@@ -1,9 +1,10 @@
-"""Start the segmentation node.
+"""Start the segmentation node, and RViz where it is asked for.
 
 Example:
     ros2 launch unim2_ros segment.launch.py model:=/models/yard.unim2 rgb:=/camera/color/image_raw
 """
 
+from pathlib import Path
 from typing import get_args
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
@@ -13,7 +14,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from unim2_core.inference.backends import Backend, Precision
-from unim2_core.sensing.rig import SENSORS
+from unim2_core.sensing.rig import SENSORS, Rig
+from unim2_core.shares import share
 from unim2_ros.dds import profile_environment
 
 PARAMETERS = {
@@ -22,8 +24,14 @@ PARAMETERS = {
     "backend": str,
     "precision": str,
     "half_auxiliaries": bool,
+    "autostart": bool,
+    "watch_model": float,
     "use_sim_time": bool,
 }
+RVIZ = "config/rviz/segment.rviz"
+SHOWN = ("segmentation", "confidence", "overlay", "points", "camera_info")
+"""Outputs that RViz may show; they are moved along with the node."""
+BOOLEAN = ["true", "false"]
 
 
 def _arguments() -> list[DeclareLaunchArgument]:
@@ -72,9 +80,22 @@ def _arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             "half_auxiliaries",
             default_value="",
-            choices=["", "true", "false"],
+            choices=["", *BOOLEAN],
             description="All sensors but the reference at half the resolution; "
             "empty: as in params_file, else false",
+        ),
+        DeclareLaunchArgument(
+            "autostart",
+            default_value="",
+            choices=["", *BOOLEAN],
+            description="Configure and activate by itself; false: a lifecycle manager does; "
+            "empty: as in params_file, else true",
+        ),
+        DeclareLaunchArgument(
+            "watch_model",
+            default_value="",
+            description="Seconds between two looks whether the model was replaced; "
+            "empty: as in params_file, else never",
         ),
         DeclareLaunchArgument(
             "namespace", default_value="", description="Namespace of the node and its topics"
@@ -82,7 +103,7 @@ def _arguments() -> list[DeclareLaunchArgument]:
         DeclareLaunchArgument(
             "use_sim_time",
             default_value="",
-            choices=["", "true", "false"],
+            choices=["", *BOOLEAN],
             description="Take the time from /clock, as bags play it; empty: as in params_file",
         ),
         DeclareLaunchArgument(
@@ -90,6 +111,12 @@ def _arguments() -> list[DeclareLaunchArgument]:
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
             description="Least severe log messages that the node writes",
+        ),
+        DeclareLaunchArgument(
+            "rviz",
+            default_value="false",
+            choices=BOOLEAN,
+            description="Start RViz too, with inputs, overlay, mask and labelled points",
         ),
         *inputs,
     ]
@@ -105,8 +132,20 @@ def _remappings(given: dict[str, str]) -> list[tuple[str, str]]:
     return remappings
 
 
+def _shown(given: dict[str, str]) -> list[tuple[str, str]]:
+    """The names in the RViz file to where the topics are in this launch."""
+    root = "/" + given["namespace"].strip("/")
+    below = root.rstrip("/")
+    moved = [(f"/segment/{name}", f"{below}/segment/{name}") for name in SHOWN]
+    sensors = Rig.load(Path(given["rig"])).sensors if given["rig"] else {}
+    for sensor in SENSORS:
+        topic = sensors[sensor].topic if sensor in sensors else given[sensor]
+        moved.append((f"/{sensor}/image", topic if topic.startswith("/") else f"{below}/{topic}"))
+    return [(name, topic) for name, topic in moved if name != topic and not topic.endswith("/")]
+
+
 def _segment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """The node, with the values that the arguments have by now."""
+    """The nodes, with the values that the arguments have by now."""
     given = context.launch_configurations
     parameters: list[object] = [given["params_file"]] if given["params_file"] else []
     parameters.append(
@@ -116,7 +155,8 @@ def _segment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             if given[name]
         }
     )
-    return [
+    profile = profile_environment(context.environment)
+    nodes: list[LaunchDescriptionEntity] = [
         Node(
             package="unim2_ros",
             executable="segment_node.py",
@@ -125,13 +165,26 @@ def _segment(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             parameters=parameters,
             remappings=_remappings(given),
             ros_arguments=["--log-level", given["log_level"]],
-            additional_env=profile_environment(context.environment),
+            additional_env=profile,
             output="screen",
             emulate_tty=True,
         ),
     ]
+    if given["rviz"] == "true":
+        nodes.append(
+            Node(
+                package="rviz2",
+                executable="rviz2",
+                namespace=given["namespace"],
+                arguments=["-d", str(share(RVIZ))],
+                parameters=[{"use_sim_time": given["use_sim_time"] == "true"}],
+                remappings=_shown(given),
+                additional_env=profile,
+            )
+        )
+    return nodes
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments and the node, in an environment with the DDS profile for images."""
+    """Arguments and the nodes, in an environment with the DDS profile for images."""
     return LaunchDescription([*_arguments(), OpaqueFunction(function=_segment)])

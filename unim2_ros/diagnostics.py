@@ -9,6 +9,8 @@ from rclpy.time import Time
 
 from unim2_ros.inputs import ImageInput
 
+OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
+
 
 def status(
     name: str, level: bytes, message: str, values: Mapping[str, object]
@@ -23,13 +25,21 @@ def status(
     )
 
 
-def sensor_status(node: str, source: ImageInput, counters: Mapping[str, int]) -> DiagnosticStatus:
+def sensor_status(
+    node: str,
+    source: ImageInput,
+    counters: Mapping[str, int],
+    wrong: str = "",
+    facts: Mapping[str, object] | None = None,
+) -> DiagnosticStatus:
     """How one sensor is doing since the last report.
 
     Args:
         node: name of the node.
         source: the sensor's subscription.
         counters: every count of the node, ``sensor/reason`` -> number.
+        wrong: what is wrong with what arrives; empty: nothing.
+        facts: more about it, key -> value.
     """
     prefix = f"{source.sensor}/"
     own = {
@@ -37,21 +47,41 @@ def sensor_status(node: str, source: ImageInput, counters: Mapping[str, int]) ->
         for key, count in counters.items()
         if key.startswith(prefix)
     }
-    topic, publishers, received = source.topic, source.publishers, source.take_received()
-    values = {"topic": topic, "publishers": publishers, "received": received, **own}
-    level, text = DiagnosticStatus.OK, "receiving"
+    received = source.take_received()
+    text = _trouble(source, received) or wrong
+    values = {
+        "topic": source.topic,
+        "publishers": source.publishers,
+        "received": received,
+        **own,
+        **(facts or {}),
+    }
+    return status(f"{node}: {source.label}", WARN if text else OK, text or "receiving", values)
+
+
+def _trouble(source: ImageInput, received: int) -> str:
+    topic, publishers = source.topic, source.publishers
     if publishers == 0:
-        level = DiagnosticStatus.WARN
-        text = (
+        return (
             f"no publisher on {topic}: start its driver, or remap the topic or mend it in the rig"
         )
-    elif received == 0:
-        level = DiagnosticStatus.WARN
-        text = (
+    if received == 0 and source.refused:
+        policy = source.refused
+        return (
+            f"QoS mismatch on {topic}: its publisher offers less {policy} than is asked for: "
+            f"set qos_overrides.{topic}.subscription.{policy} to what it offers"
+        )
+    if received == 0:
+        return (
             f"{publishers} publisher(s) on {topic} but nothing arrives: does the driver run with "
             "the DDS profile of config/dds, and is its QoS compatible?"
         )
-    return status(f"{node}: {source.label}", level, text, values)
+    if publishers > 1:
+        return (
+            f"{publishers} publishers on {topic} ({', '.join(source.publisher_names)}): their "
+            "images are mixed up; stop or remap all but one"
+        )
+    return ""
 
 
 def report(stamp: Time, entries: list[DiagnosticStatus]) -> DiagnosticArray:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
+
+from unim2_ros.policies import policy_name
 
 DEPTH = 5
 
@@ -26,6 +29,7 @@ class ImageInput:
         sensor: the sensor that the topic belongs to.
         label: the sensor, with the topic where it is one of several; unique in a node.
         received: messages since the last ``take_received``.
+        refused: the QoS policy of which a publisher offers less than is asked for; empty: none.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class ImageInput:
         self.sensor = sensor
         self.label = f"{sensor} {topic}" if one_of_several else sensor
         self.received = 0
+        self.refused = ""
         self._node = node
         self._topic = topic
         self._arrived = arrived
@@ -65,6 +70,12 @@ class ImageInput:
         """How many publish there now."""
         return int(self._node.count_publishers(self.topic))
 
+    @property
+    def publisher_names(self) -> list[str]:
+        """The nodes that publish there, sorted."""
+        endpoints = self._node.get_publishers_info_by_topic(self.topic)
+        return sorted(endpoint.node_name for endpoint in endpoints)
+
     def take_received(self) -> int:
         """Messages since the last call."""
         count, self.received = self.received, 0
@@ -78,10 +89,15 @@ class ImageInput:
         ]
         if offers and all(offers) != self._reliable:
             self._reliable = all(offers)
-            self._node.destroy_subscription(self._subscription)
+            self.close()
             self._subscription = self._subscribe()
 
+    def close(self) -> None:
+        """Unsubscribe."""
+        self._node.destroy_subscription(self._subscription)
+
     def _subscribe(self) -> Any:
+        self.refused = ""
         compressed = self._topic.endswith(("/compressed", "/compressedDepth"))
         return self._node.create_subscription(
             CompressedImage if compressed else Image,
@@ -93,7 +109,14 @@ class ImageInput:
                 history=qos_profile_sensor_data.history,
                 durability=qos_profile_sensor_data.durability,
             ),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._refuse),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _refuse(self, event: Any) -> None:
+        self.refused = policy_name(event.last_policy_kind)
+        self._node.get_logger().warning(
+            f"a publisher on {self.topic} offers less {self.refused} than is asked for"
         )
 
     def _receive(self, message: Image | CompressedImage) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -50,8 +50,8 @@ def ros(args: list[str] | None = None) -> Iterator[None]:
         rclpy.try_shutdown()
 
 
-def spin(node: Node) -> None:
-    """Run a node's callbacks until the process is interrupted.
+def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:
+    """Run a node's callbacks until the process is interrupted, or until something holds.
 
     A terminal and ``ros2 launch`` both send SIGINT: the second one must not cut short what the
     first has begun. SIGTERM ends the process at once from then on. From here on signals raise
@@ -63,7 +63,7 @@ def spin(node: Node) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     with contextlib.suppress(ExternalShutdownException):
-        while not interrupted.is_set():
+        while not interrupted.is_set() and not until():
             executor.spin_once(timeout_sec=POLL_S)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import array
+import copy
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 
@@ -27,4 +28,18 @@ def image_message(pixels: NDArray[np.uint8], encoding: str, header: Header) -> I
     data = array.array("B")
     data.frombytes(np.ascontiguousarray(pixels).data)
     message.data = data
+    return message
+
+
+def camera_info_message(info: CameraInfo | None, header: Header) -> CameraInfo | None:
+    """The same calibration with another header; None where there is none.
+
+    Args:
+        info: as it came; left as it is.
+        header: used unchanged.
+    """
+    if info is None:
+        return None
+    message = copy.copy(info)
+    message.header = header
     return message

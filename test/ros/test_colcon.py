@@ -20,6 +20,7 @@ from unim2_core.shares import share
 print(unim2_core.__file__, unim2_ros.dds.__file__, share("config/dds/fastdds_shm.xml"))
 status = unim2_ros.msg.SegmentationStatus(modalities=["rgb"], skew_s=[0.0], drop_counts=[1])
 print(status.modalities)
+assert unim2_ros.msg.AdaptationStatus(state=unim2_ros.msg.AdaptationStatus.REVIEW).state == 5
 """
 SHOW = 'import os, sys; print(os.environ.get("FASTDDS_DEFAULT_PROFILES_FILE"), sys.argv)'
 

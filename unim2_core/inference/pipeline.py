@@ -18,7 +18,7 @@ from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import MODALITIES, Encoder
 from unim2_core.sensing.registrar import Registrar, with_depth
-from unim2_core.sensing.rig import Rig
+from unim2_core.sensing.rig import Extrinsics, Rig
 from unim2_core.sensing.warping import Mask, registered
 
 Image = NDArray[np.uint8]
@@ -158,9 +158,27 @@ class Pipeline:
         """Sensor -> how it was registered into the reference camera last, in words."""
         return self._registrar.methods
 
+    def place(self, sensor: str, extrinsics: Extrinsics) -> None:
+        """Take in where a sensor is, for example from tf; between two sets.
+
+        Raises:
+            RigError: that is not a rigid motion. The sensor stays where it was.
+        """
+        self._registrar.place(sensor, extrinsics)
+
     def news(self) -> list[str]:
         """What has changed in how sensors are registered, since the last call."""
         return self._registrar.news()
+
+    def warm_up(self) -> None:
+        """Run both graphs once at the sizes of this model: the first run of a shape is slow."""
+        manifest = self.bundle.manifest
+        image = np.zeros((*manifest.infer_size, 3), np.uint8)
+        for entry in self._modalities:
+            self._read(entry.name, image)
+        shape = (len(self._modalities), *self._grid)
+        tokens = np.zeros((*shape, manifest.backbone.embed_dim), np.float32)
+        self.engine.classify(tokens, np.zeros(shape, np.float32))
 
     def encode(self, frames: FrameSet) -> Encoded:
         """Encode every modality; an image that has not changed is not encoded again.

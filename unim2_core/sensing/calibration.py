@@ -51,11 +51,13 @@ class Intrinsics:
     fisheye: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.fx > 0 and self.fy > 0 and self.width > 0 and self.height > 0):
+        numbers = (self.fx, self.fy, self.cx, self.cy)
+        positive = self.fx > 0 and self.fy > 0 and self.width > 0 and self.height > 0
+        if not (positive and np.isfinite(numbers).all()):
             raise RigError(
                 "a camera without calibration",
-                expected="focal lengths and an image size greater than zero",
-                found=f"fx {self.fx}, fy {self.fy}, {self.width}x{self.height}",
+                expected="finite numbers, focal lengths and an image size greater than zero",
+                found=f"fx, fy, cx, cy {numbers}, {self.width}x{self.height}",
                 remedy="calibrate the camera, or make its driver publish camera_info",
             )
         known = (4,) if self.fisheye else _COEFFICIENTS

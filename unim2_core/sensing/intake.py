@@ -47,11 +47,8 @@ class Intake:
             if sensor.topics:
                 optional = _OPTIONAL_PARTS.get(sensor.polarization.layout, frozenset())
                 self._groupers[name] = StampGrouper(tuple(sensor.topics), optional)
-        self._synchronizer: Synchronizer[Parts] = Synchronizer(
-            rig.reference,
-            {name: _policy(sensor) for name, sensor in rig.sensors.items()},
-            rig.deadline_s,
-        )
+        self._synchronizer = _synchronizer(rig)
+        self._counted: Counter[str] = Counter()  # by synchronizers before this one
         self._decoder = Decoder(rig)
         self._cameras: dict[str, Intrinsics] = {}
         self._decoded: dict[str, tuple[Parts, Frame]] = {}
@@ -74,6 +71,7 @@ class Intake:
     def counters(self) -> dict[str, int]:
         """Everything that was emitted or dropped since the start, by reason."""
         counts = Counter(self._synchronizer.counters)
+        counts.update(self._counted)
         for name, grouper in self._groupers.items():
             for reason, count in grouper.counters.items():
                 counts[f"{name}/part {reason}"] += count
@@ -130,6 +128,17 @@ class Intake:
         for grouper in self._groupers.values():
             grouper.reset()
 
+    def retune(self, rig: Rig) -> None:
+        """Go on with other times and other required sensors; what waits is forgotten.
+
+        Args:
+            rig: the same sensors on the same topics.
+        """
+        self.reset()
+        self._counted.update(self._synchronizer.counters)
+        self.rig = rig
+        self._synchronizer = _synchronizer(rig)
+
     def decode(self, matched: MatchedSet[Parts]) -> FrameSet:
         """Decode the images of a set.
 
@@ -161,6 +170,14 @@ class Intake:
             frame = self._decoder.decode(name, member.payload, member.stamp_ns)
             kept = self._decoded[name] = (member.payload, frame)
         return kept[1]
+
+
+def _synchronizer(rig: Rig) -> Synchronizer[Parts]:
+    return Synchronizer(
+        rig.reference,
+        {name: _policy(sensor) for name, sensor in rig.sensors.items()},
+        rig.deadline_s,
+    )
 
 
 def _policy(sensor: Sensor) -> StreamPolicy:

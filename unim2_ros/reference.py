@@ -1,0 +1,131 @@
+"""The reference page of the node, from the tables that the node itself runs on.
+
+python -m unim2_ros.reference > docs/reference/node.md
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from unim2_core.sensing.rig import SENSORS, Rig, Sensor
+from unim2_ros.descriptors import constraints, value_type
+from unim2_ros.outputs import OUTPUTS
+from unim2_ros.parameters import (
+    RIG_FIELDS,
+    RUNNING,
+    SENSOR_FIELDS,
+    SegmentParameters,
+    changes,
+)
+from unim2_ros.services import OFFERS
+
+PAGE = "docs/reference/node.md"
+
+_TYPES = {bool: "bool", int: "integer", float: "double", str: "string"}
+
+_HEAD = """# The node `segment`
+
+Made by `python -m unim2_ros.reference`, from the tables that the node runs on: do not edit.
+
+A lifecycle node. With `autostart`, the default, it configures and activates itself and ends with
+exit status 1 and the reason where it cannot; else it waits for `ros2 lifecycle set` or a lifecycle
+manager, and a configuration that fails leaves it unconfigured, to be mended and tried again.
+
+| transition | what it does |
+|---|---|
+| configure | check parameters, load model and engine and run them once, publish, offer services |
+| activate | subscribe and segment |
+| deactivate | unsubscribe; the model stays loaded, counts go on |
+| cleanup | free the model; every parameter but `autostart` may be changed |
+"""
+_TOPICS_IN = """
+Names are relative and meant to be remapped. A rig file names them otherwise. An image topic that
+ends in `/compressed` or `/compressedDepth` takes `sensor_msgs/CompressedImage`.
+QoS: sensor data, depth 5, reliable where every publisher is; each can be overridden by
+`qos_overrides.<topic>.subscription.<policy>`.
+
+"""
+_TOPICS_OUT = """
+The header is the reference image's, unchanged. What nobody subscribes to is not computed (`lazy`).
+QoS: reliable, depth 1; each can be overridden by `qos_overrides.<topic>.publisher.<policy>`.
+
+"""
+
+
+def reference() -> str:
+    """The page, Markdown."""
+    topics_in = [
+        row
+        for sensor in SENSORS
+        for row in (
+            (f"`{sensor}/image`", "sensor_msgs/Image", f"images of the sensor {sensor}"),
+            (f"`{sensor}/camera_info`", "sensor_msgs/CameraInfo", "its calibration"),
+        )
+    ]
+    topics_out = [
+        (f"`~/{output.name}`", output.type, output.says + (", latched" if output.latched else ""))
+        for output in OUTPUTS
+    ]
+    topics_out.append(
+        (
+            "`/diagnostics`",
+            "diagnostic_msgs/DiagnosticArray",
+            "once a second: how the node, its counts, its latencies and each sensor are",
+        )
+    )
+    parameters = [
+        _parameter(name, field, _yaml(field.default), changes(name))
+        for name, field in SegmentParameters.model_fields.items()
+    ]
+    of_rig = [
+        *(_parameter(name, Rig.model_fields[name], "of the rig", RUNNING) for name in RIG_FIELDS),
+        *(
+            _parameter(f"<sensor>.{name}", Sensor.model_fields[name], "of the rig", RUNNING)
+            for name in SENSOR_FIELDS
+        ),
+    ]
+    columns = ("parameter", "type", "default", "values", "can be changed", "meaning")
+    parts = [
+        _HEAD,
+        "\n## Subscribed topics\n",
+        _TOPICS_IN,
+        _table(("topic", "type", "what"), topics_in),
+        "\n## Published topics\n",
+        _TOPICS_OUT,
+        _table(("topic", "type", "what"), topics_out),
+        "\n## Services\n\n",
+        _table(
+            ("service", "type", "what"),
+            [(f"`~/{offer.name}`", offer.type, offer.says) for offer in OFFERS],
+        ),
+        "\n## Parameters\n\n",
+        _table(columns, parameters),
+        "\nOf the rig, for each of its sensors; declared when the node is configured, with the "
+        "rig's values as defaults:\n\n",
+        _table(columns, of_rig),
+    ]
+    return "".join(parts)
+
+
+def _parameter(name: str, field: FieldInfo, default: str, when: str) -> tuple[str, ...]:
+    words = (field.description or "").replace("<", "&lt;")
+    kind = _TYPES[value_type(field)]
+    return (f"`{name}`", kind, default, constraints(field) or "any", when, words)
+
+
+def _yaml(default: Any) -> str:
+    return f"`{json.dumps(default)}`"
+
+
+def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [columns, tuple("---" for _ in columns), *rows]
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

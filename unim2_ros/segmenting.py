@@ -1,0 +1,276 @@
+"""The active node's work: messages in, matched sets to a worker, results to the outputs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from unim2_core.errors import DecodeError, Unim2Error
+from unim2_core.sensing.intake import Intake, Parts
+from unim2_core.sensing.rig import Rig
+from unim2_core.sensing.synchronizer import MatchedSet
+from unim2_ros.diagnostics import sensor_status
+from unim2_ros.inputs import ImageInput
+from unim2_ros.latency import LatencyWindow
+from unim2_ros.model_server import ModelServer
+from unim2_ros.outputs import Made, Outputs
+from unim2_ros.sensor_facts import SensorFacts
+from unim2_ros.snapshots import Snapshots
+from unim2_ros.transforms import Transforms
+from unim2_ros.worker import LatestWorker
+
+TICK_S = 0.005
+"""How late a passed deadline may be noticed."""
+LOG_PERIOD_S = 5.0
+KEPT = ("sets", "resets", "published")
+"""Counts that are no drops."""
+SUPERSEDED = "superseded by a newer set"
+IDLE = "idle, nobody subscribes"
+PAUSED = "paused"
+ENGINE = ("backbone", "head")
+"""Stages that the engine takes; all else, from a complete set to the last publication, is ours."""
+_Work = tuple[MatchedSet[Parts], float]  # a set, and when it was complete
+_BACK = JumpThreshold(
+    min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
+)
+
+
+@dataclass(eq=False)
+class Record:
+    """What became of everything since the node was started, over all its activations.
+
+    Attributes:
+        counts: fate or ``sensor/reason`` -> number, of activations that have ended.
+        latency: of the last outputs.
+        problem: the last failure since the last report.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    latency: LatencyWindow = field(default_factory=LatencyWindow)
+    problem: str = ""
+
+
+class Segmenting:
+    """Subscriptions, synchronisation and the worker, from activation to deactivation.
+
+    Callbacks only hand over; one worker does the work.
+
+    Attributes:
+        paused: sets are counted, not worked on.
+        inputs: the image subscriptions.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        server: ModelServer,
+        outputs: Outputs,
+        rig: Rig,
+        record: Record,
+        snapshots: Snapshots,
+        *,
+        paused: bool = False,
+    ) -> None:
+        """Subscribe and begin.
+
+        Args:
+            node: the node.
+            server: what to segment with.
+            outputs: where results go.
+            rig: the sensors, with what parameters change in them.
+            record: where counts go.
+            snapshots: keep what came in last.
+            paused: begin paused.
+        """
+        self.paused = paused
+        self._node, self._server, self._outputs = node, server, outputs
+        self._record, self._snapshots = record, snapshots
+        self._intake = Intake(rig)
+        self._lock = threading.Lock()  # of the intake
+        self._skipped: Counter[str] = Counter({IDLE: 0})
+        self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
+        self._infos: dict[str, CameraInfo] = {}
+        self._transforms = Transforms(node, rig)
+        self._worker: LatestWorker[_Work] = LatestWorker(self._segment, self._failed)
+        self.inputs = [
+            ImageInput(
+                node,
+                topic,
+                sensor,
+                self._arrived,
+                one_of_several=bool(rig.sensors[sensor].topics),
+            )
+            for topic, sensor in self._intake.topics.items()
+        ]
+        self._info_inputs = [
+            node.create_subscription(
+                CameraInfo, topic, partial(self._calibrated, topic), qos_profile_sensor_data
+            )
+            for topic in self._intake.info_topics
+        ]
+        # By the wall: with use_sim_time a bag that pauses, or no /clock at all, is to be noticed.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(TICK_S, self._tick, clock=steady)
+        self._jumps = node.get_clock().create_jump_callback(_BACK, post_callback=self._jumped)
+
+    @property
+    def rig(self) -> Rig:
+        """The sensors, as they are read now."""
+        return self._intake.rig
+
+    def retune(self, rig: Rig) -> None:
+        """Go on with other times and other required sensors."""
+        with self._lock:
+            self._hand_over(self._intake.flush())
+            self._intake.retune(rig)
+            self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
+
+    # --- in ---------------------------------------------------------------------------------
+
+    def _arrived(self, topic: str, sensor: str, message: Image | CompressedImage) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        self._facts[sensor].note(message, now_ns)
+        self._transforms.note(sensor, message.header.frame_id)
+        self._snapshots.add(topic, message, now_ns)
+        with self._lock:
+            self._hand_over(self._intake.add(topic, message, now_ns))
+
+    def _calibrated(self, topic: str, message: CameraInfo) -> None:
+        self._snapshots.add(topic, message, self._node.get_clock().now().nanoseconds)
+        self._infos[topic] = message
+        with self._lock:
+            self._intake.add_camera_info(topic, message)
+
+    def _tick(self) -> None:
+        with self._lock:
+            self._hand_over(self._intake.advance(self._node.get_clock().now().nanoseconds))
+
+    def _jumped(self, jump: TimeJump) -> None:
+        self._node.get_logger().info(
+            f"time went back by {-jump.delta.nanoseconds / 1e9:.1f} s: what waited is forgotten"
+        )
+        with self._lock:
+            self._hand_over(self._intake.flush())
+            self._intake.reset()
+
+    def _hand_over(self, matched: list[MatchedSet[Parts]]) -> None:
+        for one in matched:
+            for name, facts in self._facts.items():
+                facts.note_set(one.missing, name)
+            if self.paused:
+                self._skipped[PAUSED] += 1
+            elif self._outputs.lazy and not self._outputs.wanted:
+                self._skipped[IDLE] += 1
+            else:
+                self._worker.put((one, time.perf_counter()))
+
+    # --- work -------------------------------------------------------------------------------
+
+    def _segment(self, work: _Work) -> None:
+        matched, complete = work
+        start = time.perf_counter()
+        pipeline = self._server.pipeline  # once: it may be replaced meanwhile
+        frames = self._intake.decode(matched)
+        decoded = time.perf_counter()
+        for sensor, extrinsics in self._transforms.found.items():
+            pipeline.place(sensor, extrinsics)
+            self._outputs.cloud.place(sensor, extrinsics)
+        result = pipeline(frames)
+        for sentence in pipeline.news():
+            self._node.get_logger().info(sentence)
+        engine_done = time.perf_counter()
+        reference = matched.members[frames.reference].payload
+        made = Made(
+            next(iter(reference.values())).header,
+            frames,
+            result,
+            self._server.bundle(result.version),
+            self._server.colors(result.version),
+            pipeline.engine.backend,
+            self._infos.get(self.rig.sensors[frames.reference].info_topic),
+        )
+        published = self._outputs.publish(made, self._drops)
+        done, now_ns = time.perf_counter(), self._node.get_clock().now().nanoseconds
+        self._snapshots.add_outputs(published, now_ns)
+        engine_ms = sum(result.latency_ms.get(stage, 0.0) for stage in ENGINE)
+        self._record.latency.add(
+            {
+                "sync": 1e3 * matched.wait_s,
+                "decode": 1e3 * (decoded - start),
+                **result.latency_ms,
+                "publish": 1e3 * (done - engine_done),
+                "all but engine": 1e3 * (done - complete) - engine_ms,
+                "stamp to publish": (now_ns - matched.stamp_ns) / 1e6,
+            }
+        )
+
+    def _failed(self, error: Exception) -> None:
+        known = isinstance(error, Unim2Error)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        if not isinstance(error, DecodeError):
+            text = f"frame dropped: {text}"
+        self._record.problem = text
+        self._node.get_logger().error(text, throttle_duration_sec=LOG_PERIOD_S)
+
+    # --- out --------------------------------------------------------------------------------
+
+    def counters(self) -> dict[str, int]:
+        """Every reference image since activation, by what became of it, and other counts."""
+        with self._lock:
+            counts = self._intake.counters
+        return {
+            **counts,
+            "published": self._worker.finished,
+            SUPERSEDED: self._worker.superseded,
+            "failed": self._worker.failed,
+            **self._skipped,
+        }
+
+    def _drops(self) -> Mapping[str, int]:
+        return {key: count for key, count in self.counters().items() if key not in KEPT}
+
+    def sensor_entries(self, name: str, counts: Mapping[str, int]) -> list[DiagnosticStatus]:
+        """One entry of diagnostics for each image topic.
+
+        Args:
+            name: of the node.
+            counts: all counts.
+        """
+        reference = self._intake.rig.reference
+        newest_ns = self._facts[reference].newest_ns
+        told = {
+            sensor: facts.take(0 if sensor == reference else newest_ns)
+            for sensor, facts in self._facts.items()
+        }
+        entries = []
+        for source in self.inputs:
+            source.follow_publishers()
+            wrong, values = told[source.sensor]
+            wrong = wrong or self._transforms.missing(source.sensor)
+            entries.append(sensor_status(name, source, counts, wrong, values))
+        return entries
+
+    def close(self) -> None:
+        """Unsubscribe, let the frame at hand finish, and add the counts to the record."""
+        self._node.destroy_timer(self._timer)
+        for source in self.inputs:
+            source.close()
+        for source in self._info_inputs:
+            self._node.destroy_subscription(source)
+        self._transforms.close()
+        self._jumps.unregister()
+        with self._lock:
+            self._hand_over(self._intake.flush())  # what waits for its set is to be counted too
+        self._worker.stop()
+        self._record.counts.update(self.counters())
