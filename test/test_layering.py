@@ -22,7 +22,9 @@ BLOCKED = (
     *("torch", "onnx", "onnxscript", "transformers", "timm"),
 )
 TRAINING_SIDE = ("unim2_core.inference.bundling", "unim2_core.inference.export")
-WITH_ONNX = ("unim2_core.inference.half_precision",)
+WITH_ONNX = tuple(
+    f"unim2_core.inference.{name}" for name in ("half_precision", "graph_forms", "graph_files")
+)
 """Imported where a graph is converted, and nowhere else."""
 LAYERS = (
     ("errors", "files", "shares", "__init__"),
