@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,6 @@ KEPT = 4
 """Sizes whose engines stay loaded: those of the sensors of one robot."""
 MISCOMPILING = ("10.3.", "10.4.")
 """Versions that compile DINOv3 to something else: TensorRT issues 4558, 4723, 4742."""
-
 BY_FRAME = frozenset(("images", "tokens", "presence"))
 """Inputs that differ from frame to frame; all others are a head's weights, which are never changed
 once they are made: the same array need not be copied again."""
@@ -97,6 +97,13 @@ class TensorRtGraph:
 
     def _build(self, shapes: Shapes) -> bytes:
         content = self._path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != self._sha256:
+            raise ModelError(
+                f"{self._path} is another one than when it was loaded",
+                expected=f"sha256 {self._sha256[:12]}",
+                found="another",
+                remedy="load the whole model anew",
+            )
         if self._precision == "fp16":
             content = _halved(content)
         which = f"{self._trt.__name__}-{self._trt.__version__}-{self._device.name}"

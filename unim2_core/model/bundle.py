@@ -33,6 +33,8 @@ BACKBONE = "onnx/backbone.onnx"
 HEAD = "onnx/head.onnx"
 TRAINING = "training.safetensors"
 PARITY = "parity.npz"
+ENGINES = "engines"
+"""What backends built of the graphs; not part of the model, and kept when it is replaced."""
 
 Size = tuple[int, int]
 
@@ -253,5 +255,7 @@ def _swap(draft: Path, path: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
     os.rename(path, old / "bundle")
+    if (old / "bundle" / ENGINES).is_dir():  # found by what is in them: those that fit are used
+        os.rename(old / "bundle" / ENGINES, draft / ENGINES)
     os.rename(draft, path)
     shutil.rmtree(old, ignore_errors=True)
