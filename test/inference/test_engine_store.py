@@ -109,6 +109,21 @@ def test_a_build_that_fails_leaves_nothing(graph: Path) -> None:
     assert not [path for path in store.folder.iterdir() if not path.name.endswith(".lock")]
 
 
+def test_an_engine_that_cannot_be_kept_is_used(
+    graph: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    store = EngineStore(graph)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine_store.os, "fsync", full)
+        assert store.get(FACTS, lambda: b"engine") == b"engine"
+    assert "cannot be kept" in caplog.text and "No space left" in caplog.text
+    assert not [path for path in store.folder.iterdir() if not path.name.endswith(".lock")]
+    assert store.get(FACTS, lambda: b"again") == b"again"
+
+
 def test_two_processes_build_one_engine(graph: Path) -> None:
     processes = [started(graph, 1.0) for _ in range(2)]
     told = [process.communicate(timeout=60) for process in processes]

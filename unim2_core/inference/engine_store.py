@@ -74,7 +74,10 @@ class EngineStore:
                     _log.warning("%s is damaged: the engine is built again", place)
                 began = time.monotonic()
                 engine = build()
-                self._write(place, engine, {**facts, "seconds": time.monotonic() - began})
+                try:
+                    self._write(place, engine, {**facts, "seconds": time.monotonic() - began})
+                except OSError as error:  # it took minutes, and runs
+                    _log.warning("the engine cannot be kept in %s: %s", place, error.strerror)
                 return engine
         except OSError as error:
             raise cannot_write(place, error) from error

@@ -1,8 +1,8 @@
 """ONNX graphs in half precision, each number's type written into the graph. Needs ``onnx``.
 
 What needs the range or the digits of float32 keeps it: norms, softmax, sums, positions, resizing
-and decisions. ONNX Runtime's and other converters round what goes from one such node to the next;
-positions would not survive that.
+and decisions. ONNX Runtime's converter rounds also what goes from one such node to the next; the
+angles of the positions would not survive that.
 """
 
 from __future__ import annotations
