@@ -1,4 +1,4 @@
-"""How far an exported backbone is from torch, at sizes that were not traced.
+"""How far an exported backbone is from torch, at sizes that were not traced, in fp32 and fp16.
 
     python benchmarks/export_parity.py dinov3_vits16 dinov3_vitb16 texture
 
@@ -22,6 +22,7 @@ from rich.table import Table
 from unim2_core.errors import ModelError
 from unim2_core.evaluation.parity_backbone import rule_weights
 from unim2_core.inference.export import export_backbone
+from unim2_core.inference.half_precision import halved
 from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
 from unim2_core.model.backbone import BACKBONES, DinoV3
 from unim2_core.model.checkpoints import build_backbone
@@ -54,17 +55,23 @@ def rows(name: str) -> Iterator[tuple[str, ...]]:
         start = time.perf_counter()
         export_backbone(backbone, path, mean=MEAN, std=STD)
         export_s = time.perf_counter() - start
-        graph = OnnxRuntimeGraph(path)
-        size_mb = path.stat().st_size / 1e6
+        half = Path(folder, "half.onnx")
+        half.write_bytes(halved(path.read_bytes()))
+        graphs = {"fp32": (path, OnnxRuntimeGraph(path)), "fp16": (half, OnnxRuntimeGraph(half))}
         for batch, height, width in CASES:
             shape = (batch, height, width, 3)
             images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
             normalised = torch.from_numpy((images / 255 - MEAN) / STD).float()
             expected = backbone(normalised.permute(0, 3, 1, 2)).numpy()
-            error = float(np.abs(graph({"images": images})["tokens"] - expected).max())
-            relative = error / float(np.abs(expected).max())
-            case = f"{height} x {width}", str(batch), f"{error:.1e}", f"{relative:.1e}"
-            yield title, f"{size_mb:.1f}", f"{export_s:.1f}", *case
+            for precision, (file, graph) in graphs.items():
+                tokens = graph({"images": images})["tokens"]
+                error = float(np.abs(tokens - expected).max())
+                relative = error / float(np.abs(expected).max())
+                lengths = np.linalg.norm(tokens, axis=3) * np.linalg.norm(expected, axis=3)
+                cosine = float(((tokens * expected).sum(3) / lengths).min())
+                first = title, precision, f"{file.stat().st_size / 1e6:.1f}", f"{export_s:.1f}"
+                case = f"{height} x {width}", str(batch), f"{error:.1e}", f"{relative:.1e}"
+                yield *first, *case, f"{cosine:.7f}"
 
 
 def main() -> None:
@@ -73,12 +80,14 @@ def main() -> None:
     parser.add_argument("backbones", nargs="*", default=["dinov3_vits16", "texture"])
     names = parser.parse_args().backbones
     table = Table("backbone", box=None)
+    table.add_column("precision")
     for column in ("MB", "export s", "size", "batch", "max abs error", "max relative error"):
         table.add_column(column, justify="right")
+    table.add_column("smallest cosine", justify="right")
     for name in names:
         for row in rows(name):
             table.add_row(*row)
-    Console(width=110).print(table)
+    Console(width=130).print(table)
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def main() -> None:
         title=f"{len(bundle.manifest.labels)} classes and one more, {megabytes:.1f} MB of weights",
     )
     for backend, library in LIBRARIES.items():
-        if library.installed:
+        if library.installed and library.device_there():
             table.add_row(*measured(bundle, backend, arguments.swaps))
     Console(highlight=False).print(table)
 

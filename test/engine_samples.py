@@ -71,7 +71,8 @@ def network(frozen: FrozenBackbone) -> Trained:
         for name, image in zip(NAMES, images(), strict=True)
     }
     codes = classifier.codes(tokens).detach().permute(0, 2, 3, 1).flatten(0, 2)
-    apart = codes - codes.mean(dim=0)  # what places do not have in common
+    mean = torch.nn.functional.normalize(codes.mean(dim=0), dim=0)
+    apart = codes - (codes @ mean)[:, None] * mean  # what places do not have in common
     chosen = apart[:: len(apart) // CLUSTERS][:CLUSTERS]
     classifier.prototypes = torch.nn.functional.normalize(chosen, dim=1)
     head = SegmenterHead(form, frozen.patch_size, STRIDE)
@@ -93,7 +94,8 @@ def clusters(frozen: FrozenBackbone) -> Trained:
         "valid": np.ones(CLUSTERS),
         "full_margin": np.array(0.25),
     }
-    weights = {name: np.asarray(part, np.float32) for name, part in weights.items()}
+    weights = {name: np.ascontiguousarray(part, np.float32) for name, part in weights.items()}
+    weights["full_margin"] = weights["full_margin"].reshape(())
     return Trained(ClusterHead(frozen.patch_size, STRIDE), weights, "clusters", {})
 
 

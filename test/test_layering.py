@@ -24,7 +24,9 @@ BLOCKED = (
 TRAINING_SIDE = tuple(
     f"unim2_core.inference.{name}" for name in ("bundling", "cuda_graph", "export", "torch")
 )
-WITH_ONNX = ("unim2_core.inference.half_precision",)
+WITH_ONNX = tuple(
+    f"unim2_core.inference.{name}" for name in ("half_precision", "graph_forms", "graph_files")
+)
 """Imported where a graph is converted, and nowhere else."""
 LAYERS = (
     ("errors", "files", "shares", "__init__"),

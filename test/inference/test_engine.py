@@ -215,9 +215,19 @@ def test_graphs_with_other_inputs_are_refused(model_path: Path, tmp_path: Path) 
         Engine(Bundle(copy), "onnxruntime")
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize(
     "backend", [pytest.param("openvino", marks=needs_openvino), "onnxruntime"]
 )
+=======
+def test_a_size_that_would_be_cut_is_refused(model_path: Path) -> None:
+    engine = Engine(Bundle(model_path), "onnxruntime", threads=1)
+    with pytest.raises(ModelError, match="100x64 whole"):
+        engine.tokens(np.zeros((1, 64, 100, 3), np.uint8))
+
+
+@EACH
+>>>>>>> w-engine
 def test_a_truncated_graph_is_refused(model_path: Path, tmp_path: Path, backend: Backend) -> None:
     whole = (model_path / BACKBONE).read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])

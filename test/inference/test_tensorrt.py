@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 from engine_samples import images, write_model
 
 from unim2_core.errors import ModelError
-from unim2_core.inference import backends
+from unim2_core.inference import backends, cuda
 from unim2_core.inference.cuda import device, device_there
 from unim2_core.inference.engine import Engine
 from unim2_core.inference.engine_store import Telling
@@ -62,7 +64,7 @@ def test_a_truncated_graph_is_an_error_that_says_so(model: Bundle) -> None:
     options = {"tf32": False, "timing_cache": b"", "telling": Telling("building")}
     with pytest.raises(ModelError, match="cannot read the graph"):
         built(trt, content[: len(content) // 2], shapes, **options)
-    with pytest.raises(ModelError, match="fp16"):
+    with pytest.raises(ModelError, match="whole ONNX file"):
         halved(content[: len(content) // 2])
     with pytest.raises(ModelError, match="an input images that is not known"):
         built(trt, content, {}, **options)
@@ -82,6 +84,46 @@ def test_without_a_device_the_library_is_not_touched(
         TensorRtGraph(model.path / BACKBONE)
     assert "tensorrt" not in backends.candidates("auto", "fp32")
     assert not list(model.path.glob("engines*"))
+
+
+def test_a_driver_that_fails_is_told_from_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: str) -> None:
+        raise OSError
+
+    monkeypatch.setattr(cuda.ctypes, "CDLL", absent)
+    with pytest.raises(ModelError, match="no NVIDIA driver"):
+        device()
+    mismatch = 803
+    driver = SimpleNamespace(cuInit=lambda _: mismatch, cuDeviceGetCount=lambda _: 0)
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda _: driver)
+    with pytest.raises(ModelError, match="CUDA error 803"):
+        device()
+    driver.cuInit = lambda _: 0
+    with pytest.raises(ModelError, match="without a device"):
+        device()
+    assert not device_there()
+
+
+@pytest.mark.parametrize(
+    ("version", "warned"),
+    [("10.3.0", True), ("10.4.0", True)]
+    + [(version, False) for version in ("10.16.1.11", "10.30.0", "11.4.0.106")],
+)
+def test_versions_that_miscompile_are_warned_of(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    version: str,
+    warned: bool,
+) -> None:
+    found = SimpleNamespace(__name__="tensorrt", __version__=version)
+    monkeypatch.setattr("unim2_core.inference.tensorrt.library", lambda: found)
+    monkeypatch.setattr(
+        "unim2_core.inference.tensorrt.device", lambda: cuda.Device("Orin", "8.7", 12060)
+    )
+    (tmp_path / "a.onnx").write_bytes(b"graph")
+    TensorRtGraph(tmp_path / "a.onnx")
+    assert ("miscompile" in caplog.text) == warned
 
 
 @pytest.mark.gpu

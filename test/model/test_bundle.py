@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from unim2_core.errors import ModelError, Unim2Error
-from unim2_core.model.bundle import MANIFEST, PARITY, WEIGHTS, Bundle, Manifest
+from unim2_core.model.bundle import ENGINES, MANIFEST, PARITY, WEIGHTS, Bundle, Manifest
 
 
 @pytest.fixture
@@ -104,7 +104,9 @@ def test_a_bundle_is_replaced_only_when_asked(copy: Path) -> None:
     with pytest.raises(ModelError, match="exists"):
         Bundle.write(copy, lambda _: (manifest, {}), weights)
     assert Bundle(copy).version == before
+    (copy / ENGINES / "key").mkdir(parents=True)
     written = Bundle.write(copy, lambda _: (manifest, {}), weights, overwrite=True)
+    assert (copy / ENGINES / "key").is_dir()  # minutes of work, and found only where they fit
     assert written.manifest.name == "second"
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
 

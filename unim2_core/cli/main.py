@@ -23,6 +23,7 @@ COMMANDS = {
     "search": "unim2_core.cli.search",
     "evaluate": "unim2_core.cli.evaluate",
     "import": "unim2_core.cli.import_checkpoint",
+    "export": "unim2_core.cli.export",
     "segment": "unim2_core.cli.segment",
     "name": "unim2_core.cli.name",
     "bench": "unim2_core.cli.bench",

@@ -29,18 +29,25 @@ class Device:
     driver: int
 
 
-def device_there() -> bool:
-    """Whether CUDA finds a device; asks the driver alone, and never raises.
+def lack() -> str | None:
+    """What keeps CUDA from a device, or None; asks the driver alone, and never raises.
 
     cuda-bindings need not be there: what is missing then is said when a device is used.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return False
+        return "no NVIDIA driver (libcuda.so.1)"
     count = ctypes.c_int(0)
     answered: int = driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count))
-    return answered == 0 and count.value > 0
+    if answered:
+        return f"a driver that answers with CUDA error {answered}"
+    return None if count.value else "a driver without a device"
+
+
+def device_there() -> bool:
+    """Whether CUDA finds a device."""
+    return lack() is None
 
 
 def _runtime() -> Any:
@@ -88,13 +95,14 @@ def device() -> Device:
     Raises:
         ModelError: there is none, or its driver does not answer.
     """
-    if not device_there():
+    lacking = lack()
+    if lacking:
         raise ModelError(
             "there is no CUDA device",
-            expected="an NVIDIA GPU whose driver is loaded",
-            found="none",
+            expected="an NVIDIA GPU, and its driver loaded",
+            found=lacking,
             remedy="look at nvidia-smi, in a container start it with the GPU, or name another "
-            "--backend",
+            "--backend or --precision",
         )
     runtime = _runtime()
     number = _checked(runtime.cudaGetDevice(), "finding the device")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from unim2_core.files import cannot_write
+from unim2_core.model.bundle import ENGINES
 
-FOLDER = "engines"
 ENGINE, MANIFEST = "engine.plan", "manifest.json"
 TELL_EVERY_S = 5.0
 """A robot that builds must not look as if it hung."""
@@ -42,10 +42,10 @@ class EngineStore:
                 where that may not be written to, in the user's cache.
         """
         bundle = graph.parent.parent if graph.parent.name == "onnx" else graph.parent
-        self.folder = bundle / FOLDER
+        self.folder = bundle / ENGINES
         if not os.access(self.folder if self.folder.is_dir() else bundle, os.W_OK):
             cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-            self.folder = Path(cache, "unim2", FOLDER)
+            self.folder = Path(cache, "unim2", ENGINES)
 
     def get(self, facts: Mapping[str, Any], build: Callable[[], bytes]) -> bytes:
         """The engine that was built before, else a new one.
@@ -74,7 +74,10 @@ class EngineStore:
                     _log.warning("%s is damaged: the engine is built again", place)
                 began = time.monotonic()
                 engine = build()
-                self._write(place, engine, {**facts, "seconds": time.monotonic() - began})
+                try:
+                    self._write(place, engine, {**facts, "seconds": time.monotonic() - began})
+                except OSError as error:  # it took minutes, and runs
+                    _log.warning("the engine cannot be kept in %s: %s", place, error.strerror)
                 return engine
         except OSError as error:
             raise cannot_write(place, error) from error

@@ -1,8 +1,8 @@
 """ONNX graphs in half precision, each number's type written into the graph. Needs ``onnx``.
 
 What needs the range or the digits of float32 keeps it: norms, softmax, sums, positions, resizing
-and decisions. ONNX Runtime's and other converters round what goes from one such node to the next;
-positions would not survive that.
+and decisions. ONNX Runtime's converter rounds also what goes from one such node to the next; the
+angles of the positions would not survive that.
 """
 
 from __future__ import annotations
@@ -33,10 +33,16 @@ PRODUCTS = frozenset(("MatMul", "Gemm"))
 
 
 def halved(content: bytes) -> bytes:
-    """An ONNX file in half precision; its inputs and outputs keep their types.
+    """An ONNX file in half precision; see ``half``.
 
-    Args:
-        content: a backbone or a head of a bundle.
+    Raises:
+        ModelError: it is no ONNX graph.
+    """
+    return bytes(half(read_graph(content)).SerializeToString(deterministic=True))
+
+
+def read_graph(content: bytes) -> ModelProto:
+    """An ONNX file, checked.
 
     Raises:
         ModelError: it is no ONNX graph.
@@ -44,16 +50,25 @@ def halved(content: bytes) -> bytes:
     try:
         model = onnx.load_model_from_string(content)
         onnx.checker.check_model(model)
-        typed = onnx.shape_inference.infer_shapes(model)
     except Exception as error:  # protobuf's and onnx's have no common base
         raise ModelError(
-            "a graph cannot be converted to fp16",
+            "a graph cannot be read",
             expected="a whole ONNX file",
             found=cause(error),
             remedy="copy the bundle again",
         ) from error
+    return model
+
+
+def half(model: ModelProto) -> ModelProto:
+    """A graph in half precision; its inputs and outputs keep their types.
+
+    Args:
+        model: a backbone or a head of a bundle; stays as it is.
+    """
+    typed = onnx.shape_inference.infer_shapes(model)
     _Conversion(typed).run()
-    return bytes(typed.SerializeToString(deterministic=True))
+    return typed
 
 
 def exact_nodes(graph: GraphProto) -> set[int]:

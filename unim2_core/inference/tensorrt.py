@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unim2_core.errors import ModelError, cause
+from unim2_core.errors import ModelError, Unim2Error, cause
 from unim2_core.files import sha256, write_atomically
 from unim2_core.inference.cuda import Buffer, Stream, device
 from unim2_core.inference.engine_store import EngineStore, Telling
@@ -22,7 +24,6 @@ KEPT = 4
 """Sizes whose engines stay loaded: those of the sensors of one robot."""
 MISCOMPILING = ("10.3.", "10.4.")
 """Versions that compile DINOv3 to something else: TensorRT issues 4558, 4723, 4742."""
-
 BY_FRAME = frozenset(("images", "tokens", "presence"))
 """Inputs that differ from frame to frame; all others are a head's weights, which are never changed
 once they are made: the same array need not be copied again."""
@@ -96,7 +97,7 @@ class TensorRtGraph:
         return self._store.get(facts, lambda: self._build(shapes))
 
     def _build(self, shapes: Shapes) -> bytes:
-        content = self._path.read_bytes()
+        content = self._content()
         if self._precision == "fp16":
             content = _halved(content)
         which = f"{self._trt.__name__}-{self._trt.__version__}-{self._device.name}"
@@ -107,8 +108,22 @@ class TensorRtGraph:
                 self._trt, content, shapes, tf32=False, timing_cache=known, telling=telling
             )
         if measured:
-            write_atomically(timings, measured)
+            with suppress(Unim2Error):  # the engine is worth more than the times
+                write_atomically(timings, measured)
         return engine
+
+    def _content(self) -> bytes:
+        """The graph, which may have been replaced since it was loaded."""
+        with suppress(OSError):
+            content = self._path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == self._sha256:
+                return content
+        raise ModelError(
+            f"{self._path} is not what it was when it was loaded",
+            expected=f"sha256 {self._sha256[:12]}",
+            found="another file, or none",
+            remedy="load the whole model anew",
+        )
 
 
 def _halved(content: bytes) -> bytes:
@@ -136,8 +151,10 @@ class _Execution:
         self._said = Complaints(trt)
         self._runtime = trt.Runtime(self._said.logger)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
-        context = self._engine and self._engine.create_execution_context()
-        if not context:
+        if self._engine is None:
+            raise self._failed(trt, "load")
+        context = self._engine.create_execution_context()
+        if context is None:
             raise self._failed(trt, "load")
         self._context, self._trt = context, trt
         self._stream = Stream()

@@ -104,7 +104,8 @@ def built(
         config.clear_flag(trt.BuilderFlag.TF32)
     timed = trt.__name__ == "tensorrt"  # the one for RTX times nothing while it builds
     if timed:
-        config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
+        times = config.create_timing_cache(timing_cache)
+        config.set_timing_cache(times, ignore_mismatch=False)
     monitor = _monitor(trt, telling)
     config.progress_monitor = monitor
     plan = builder.build_serialized_network(network, config)

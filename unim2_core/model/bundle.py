@@ -42,8 +42,13 @@ HEAD = "onnx/head.onnx"
 NETWORK = "backbone.safetensors"
 TRAINING = "training.safetensors"
 PARITY = "parity.npz"
+<<<<<<< HEAD
 UNLABELLED = 255
 """Class id of a place that has none."""
+=======
+ENGINES = "engines"
+"""What backends built of the graphs; not part of the model, and kept when it is replaced."""
+>>>>>>> w-engine
 
 Size = tuple[int, int]
 
@@ -305,5 +310,7 @@ def _swap(draft: Path, path: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
     os.rename(path, old / "bundle")
+    if (old / "bundle" / ENGINES).is_dir():  # found by what is in them: those that fit are used
+        os.rename(old / "bundle" / ENGINES, draft / ENGINES)
     os.rename(draft, path)
     shutil.rmtree(old, ignore_errors=True)

@@ -96,6 +96,7 @@ def decided(
     confidence = (margin.clamp(0, 1) * 255).round()
     blind = (presence.sum(0) == 0).float()[None, None]
     blind = F.interpolate(blind, size=size, mode="nearest")[0, 0] > 0
-    chosen = classes[0].masked_fill(blind, UNLABELLED)
+    # By way of float32: TensorRT 10 converts to uint8 from nothing else.
+    chosen = classes[0].float().masked_fill(blind, float(UNLABELLED))
     confidence = confidence.masked_fill(blind, 0.0)
     return chosen.to(torch.uint8), confidence.to(torch.uint8)
