@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError
+from unim2_core.model.bundle import BACKBONE
 
 Backend = Literal["auto", "openvino", "onnxruntime", "torch"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
 AUTO: Backend = "auto"
 
@@ -55,8 +56,11 @@ class Library:
 
 # The libraries are imported when they are used: one may be missing, and a launch file reads names.
 def _openvino(path: Path, precision: Precision, threads: int, _: Device) -> Graph:
+    from unim2_core.inference.int8 import int8_graph
     from unim2_core.inference.openvino import OpenVinoGraph
 
+    if precision == "int8" and path.name == Path(BACKBONE).name:  # the head is small: float32
+        path = int8_graph(path)
     return OpenVinoGraph(path, precision, threads)
 
 
@@ -76,7 +80,7 @@ def _torch(path: Path, precision: Precision, threads: int, device: Device) -> Gr
 # crashed, some of the times.
 LIBRARIES: Mapping[Backend, Library] = {
     "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime),
-    "openvino": Library("openvino", ("fp32", "bf16"), _openvino),
+    "openvino": Library("openvino", ("fp32", "bf16", "int8"), _openvino),
     "torch": Library("torch", ("fp32", "bf16", "fp16"), _torch, ("cpu", "cuda")),
 }
 
