@@ -17,6 +17,7 @@ from unim2_core.files import sha256
 from unim2_core.inference import backends
 from unim2_core.inference.backends import LIBRARIES, Backend, Device, Graph, Precision
 from unim2_core.inference.engine import Engine
+from unim2_core.inference.parity import EXACT
 from unim2_core.model.bundle import BACKBONE, HEAD, MANIFEST, PARITY, Bundle
 
 needs_openvino = pytest.mark.skipif(
@@ -42,7 +43,7 @@ def test_answers_equal_what_torch_stored(model_path: Path, backend: Backend) -> 
     differ = classes != stored["classes"]
     assert differ.mean() < 0.005
     assert (confidence[differ] <= 1).all()  # ties only
-    assert engine.backend == backend and engine.parity.passed and not engine.refused
+    assert engine.backend == backend and EXACT.passes(engine.parity) and not engine.refused
 
 
 @EACH
@@ -114,7 +115,7 @@ def test_half_precision_is_used_where_it_passes_the_gate(model_path: Path) -> No
         raise
     exact = Engine(bundle, "openvino").parity
     assert engine.backend == "openvino"
-    assert engine.parity.passed
+    assert EXACT.passes(engine.parity)
     assert engine.parity.max_error > exact.max_error  # it is really another precision
 
 
@@ -215,19 +216,15 @@ def test_graphs_with_other_inputs_are_refused(model_path: Path, tmp_path: Path) 
         Engine(Bundle(copy), "onnxruntime")
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(
-    "backend", [pytest.param("openvino", marks=needs_openvino), "onnxruntime"]
-)
-=======
 def test_a_size_that_would_be_cut_is_refused(model_path: Path) -> None:
     engine = Engine(Bundle(model_path), "onnxruntime", threads=1)
     with pytest.raises(ModelError, match="100x64 whole"):
         engine.tokens(np.zeros((1, 64, 100, 3), np.uint8))
 
 
-@EACH
->>>>>>> w-engine
+@pytest.mark.parametrize(
+    "backend", [pytest.param("openvino", marks=needs_openvino), "onnxruntime"]
+)
 def test_a_truncated_graph_is_refused(model_path: Path, tmp_path: Path, backend: Backend) -> None:
     whole = (model_path / BACKBONE).read_bytes()
     (tmp_path / "cut.onnx").write_bytes(whole[: len(whole) // 2])

@@ -6,15 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scenes import HEIGHT, PERIOD_NS, START_NS, WIDTH, frame_sets, rgb_image, train_on
+from scenes import (
+    HEIGHT,
+    PERIOD_NS,
+    START_NS,
+    WIDTH,
+    frame_sets,
+    rgb_image,
+    thermal_image,
+    train_on,
+)
 
+from unim2_core.data.drives import synchronised
 from unim2_core.errors import DecodeError, ModelError
 from unim2_core.inference.pipeline import Encoded, Pipeline
 from unim2_core.model.bundle import MANIFEST, Bundle
 from unim2_core.sensing.bag_messages import camera_info_message, image_message
 from unim2_core.sensing.bag_writer import BagWriter
+from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.frames import Frame, FrameSet
+from unim2_core.sensing.intake import Intake
 from unim2_core.sensing.rig import Rig
 
 
@@ -62,6 +74,31 @@ def test_an_image_that_did_not_change_is_not_computed_again(
     np.testing.assert_array_equal(
         kept.classes, Pipeline(pipeline.bundle, pipeline.rig, "onnxruntime")(held).classes
     )
+
+
+def test_a_slow_auxiliary_costs_a_pass_for_each_of_its_images_alone(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RGB at 30 Hz, thermal at 10: with four such auxiliaries it would be 70 passes of 150."""
+    frames, period_ns = 30, PERIOD_NS // 3
+    with BagWriter(tmp_path / "drive") as writer:
+        for index in range(frames):
+            stamp_ns = START_NS + index * period_ns
+            message = image_message(rgb_image(index), "rgb8", stamp_ns, "rgb")
+            writer.write("/rgb/image", message, stamp_ns + 5_000_000)
+            if index % 3 == 0:
+                message = image_message(thermal_image(index), "mono16", stamp_ns, "thermal")
+                writer.write("/thermal/image", message, stamp_ns + 4_000_000)
+    calls: list[int] = []
+    tokens = pipeline.engine.tokens
+    monkeypatch.setattr(
+        pipeline.engine, "tokens", lambda images: calls.append(len(images)) or tokens(images)
+    )
+    intake = Intake(pipeline.rig)
+    with BagReader(tmp_path / "drive") as reader:
+        used = [pipeline(intake.decode(one)).used for one in synchronised(reader, intake)]
+    assert used == [("rgb", "thermal")] * frames
+    assert sum(calls) == frames + frames // 3
 
 
 def test_a_rig_without_the_models_reference_is_refused(pipeline: Pipeline) -> None:

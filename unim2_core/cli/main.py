@@ -27,6 +27,7 @@ COMMANDS = {
     "segment": "unim2_core.cli.segment",
     "name": "unim2_core.cli.name",
     "bench": "unim2_core.cli.bench",
+    "quantize": "unim2_core.cli.quantize",
     "parity": "unim2_core.cli.parity",
 }
 INTERRUPTED = 130

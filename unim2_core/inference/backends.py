@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError
 from unim2_core.inference.cuda import device_there
+from unim2_core.model.bundle import BACKBONE
 
 Backend = Literal["auto", "tensorrt", "openvino", "onnxruntime", "torch"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16", "int8"]
 Device = Literal["auto", "cpu", "cuda"]
 AUTO: Backend = "auto"
 
@@ -66,8 +67,11 @@ def _tensorrt(path: Path, precision: Precision, _: int, __: Device) -> Graph:
 
 
 def _openvino(path: Path, precision: Precision, threads: int, _: Device) -> Graph:
+    from unim2_core.inference.int8 import int8_graph
     from unim2_core.inference.openvino import OpenVinoGraph
 
+    if precision == "int8" and path.name == Path(BACKBONE).name:  # the head is small: float32
+        path = int8_graph(path)
     return OpenVinoGraph(path, precision, threads)
 
 
@@ -95,7 +99,7 @@ LIBRARIES: Mapping[Backend, Library] = {
         device_there=device_there,
     ),
     "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime),
-    "openvino": Library("openvino", ("fp32", "bf16"), _openvino),
+    "openvino": Library("openvino", ("fp32", "bf16", "int8"), _openvino),
     "torch": Library("torch", ("fp32", "bf16", "fp16"), _torch, ("cpu", "cuda")),
 }
 

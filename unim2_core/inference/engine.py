@@ -17,7 +17,7 @@ from unim2_core.inference.backends import (
     Precision,
     candidates,
 )
-from unim2_core.inference.parity import MIN_AGREEMENT, MIN_TOKEN_COSINE, Parity
+from unim2_core.inference.parity import Parity, gate_of
 from unim2_core.inference.served_heads import ServedHeads
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
 
@@ -145,11 +145,11 @@ class Engine:
                 remedy="train or export the model again, or install the version that wrote it",
             ) from error
         parity = Parity.of(tokens, classes, stored)
-        if not parity.passed:
+        gate = gate_of(self.precision)
+        if not gate.passes(parity):
             raise ModelError(
                 f"{name} in {self.precision} does not compute what {bundle.path} was stored with",
-                expected=f"token cosine of {MIN_TOKEN_COSINE} and label agreement of "
-                f"{MIN_AGREEMENT} or more",
+                expected=f"{gate} or more",
                 found=str(parity),
                 remedy="use another version of the backend or another --backend",
             )

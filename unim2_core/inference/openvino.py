@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError, cause
 
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
+"""What is not said otherwise; the layers of an int8 graph say so themselves."""
 _KEPT = 4
 """Sizes for which compiled graphs are kept: those of the sensors of one robot."""
 
@@ -30,8 +31,9 @@ class OpenVinoGraph:
         """Load a graph.
 
         Args:
-            path: an ONNX file.
-            precision: ``fp32`` or ``bf16``; where nothing is said OpenVINO chooses by itself.
+            path: an ONNX file, or one of OpenVINO's own.
+            precision: ``fp32``, ``bf16`` or ``int8``; where nothing is said OpenVINO chooses by
+                itself.
             threads: cores for one run; 0 means all.
 
         Raises:

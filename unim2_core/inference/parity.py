@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_TOKEN_COSINE = 0.999
-MIN_AGREEMENT = 0.99
-
 
 @dataclass(frozen=True)
 class Parity:
@@ -50,10 +47,36 @@ class Parity:
             float((classes == stored["classes"]).mean()),
         )
 
-    @property
-    def passed(self) -> bool:
-        """Whether the engine may be used; not where anything is NaN."""
-        return self.token_cosine >= MIN_TOKEN_COSINE and self.agreement >= MIN_AGREEMENT
-
     def __str__(self) -> str:
         return f"{self.token_cosine:.5f} and {self.agreement:.4f}"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How near an engine must come.
+
+    Attributes:
+        token_cosine: the least that its worst token may have.
+        agreement: the least share of pixels with the stored class.
+    """
+
+    token_cosine: float
+    agreement: float
+
+    def passes(self, found: Parity) -> bool:
+        """Whether an engine may be used; not where anything is NaN."""
+        return found.token_cosine >= self.token_cosine and found.agreement >= self.agreement
+
+    def __str__(self) -> str:
+        return f"token cosine of {self.token_cosine} and label agreement of {self.agreement}"
+
+
+EXACT = Gate(0.999, 0.99)
+APPROXIMATE = Gate(0.9, 0.97)
+"""For int8, which is another network, near enough to the first: one that was computed wrongly is
+still told from it."""
+
+
+def gate_of(precision: str) -> Gate:
+    """The gate for engines that compute in a precision."""
+    return APPROXIMATE if precision == "int8" else EXACT

@@ -14,6 +14,7 @@ from unim2_core.errors import ModelError
 from unim2_core.inference.backends import Device, Precision
 from unim2_core.inference.cuda_graph import Arrays, CapturedRun, Run, Tensors
 from unim2_core.inference.export import NormalisedBackbone
+from unim2_core.inference.int8 import bundle_of
 from unim2_core.model.bundle import BACKBONE, MANIFEST, NETWORK, Manifest
 from unim2_core.model.heads import ClusterHead
 from unim2_core.model.prepared import prepared
@@ -63,7 +64,7 @@ class TorchGraph:
         self._captured: dict[tuple[tuple[str, tuple[int, ...]], ...], CapturedRun] = {}
 
     def _network(self, path: Path, precision: Precision) -> Run:
-        folder = path.parents[len(Path(BACKBONE).parts) - 1]
+        folder = bundle_of(path)
         manifest = Manifest.model_validate(json.loads((folder / MANIFEST).read_bytes()))
         entry = manifest.backbone
         if path == folder / BACKBONE:

@@ -42,13 +42,10 @@ HEAD = "onnx/head.onnx"
 NETWORK = "backbone.safetensors"
 TRAINING = "training.safetensors"
 PARITY = "parity.npz"
-<<<<<<< HEAD
 UNLABELLED = 255
 """Class id of a place that has none."""
-=======
 ENGINES = "engines"
 """What backends built of the graphs; not part of the model, and kept when it is replaced."""
->>>>>>> w-engine
 
 Size = tuple[int, int]
 
