@@ -25,6 +25,7 @@ COMMANDS = {
     "import": "unim2_core.cli.import_checkpoint",
     "segment": "unim2_core.cli.segment",
     "bench": "unim2_core.cli.bench",
+    "report": "unim2_core.cli.report",
     "parity": "unim2_core.cli.parity",
 }
 INTERRUPTED = 130

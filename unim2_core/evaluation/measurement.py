@@ -6,7 +6,7 @@ Needs no torch. Labels only report.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,7 +83,7 @@ def measure(
         else:
             pictures += 1
             seen.update(wanted.intersection(picture.images))
-            tokens, presence = _tokens(read, manifest, source, picture, wanted)
+            tokens, presence = in_the_grid(read, manifest, source, picture, wanted)
             for subset, members in subsets.items():
                 there = np.array([name in members for name in names], np.float32)[:, None, None]
                 told = presence * there
@@ -103,12 +103,12 @@ def measure(
     return Measured(tallies, pictures, unlabelled, {name: seen[name] for name in names})
 
 
-def _tokens(
+def in_the_grid(
     read: TokenReader,
     manifest: Manifest,
     source: PictureSource,
     picture: Picture,
-    wanted: set[str],
+    wanted: Collection[str],
 ) -> tuple[Floats, Floats]:
     """Tokens (M, h, w, D) in the reference's grid, and presence (M, h, w)."""
     patch, names = manifest.backbone.patch_size, [entry.name for entry in manifest.modalities]
