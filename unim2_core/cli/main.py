@@ -26,6 +26,7 @@ COMMANDS = {
     "segment": "unim2_core.cli.segment",
     "bench": "unim2_core.cli.bench",
     "report": "unim2_core.cli.report",
+    "doctor": "unim2_core.cli.doctor",
     "parity": "unim2_core.cli.parity",
 }
 INTERRUPTED = 130
