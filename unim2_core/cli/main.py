@@ -27,6 +27,7 @@ COMMANDS = {
     "bench": "unim2_core.cli.bench",
     "report": "unim2_core.cli.report",
     "doctor": "unim2_core.cli.doctor",
+    "view": "unim2_core.cli.view",
     "parity": "unim2_core.cli.parity",
 }
 INTERRUPTED = 130

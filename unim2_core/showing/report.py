@@ -10,15 +10,14 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import Unim2Error
 from unim2_core.showing.charts import HUES, Points, legend, line_chart
+from unim2_core.showing.jpeg import jpeg
 
 TEMPLATE = "report.html.j2"
-QUALITY = 85
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -60,9 +59,7 @@ def chart(title: str, lines: Mapping[str, Points], x_title: str = "step") -> dic
 
 def data_uri(picture: NDArray[np.uint8]) -> str:
     """(H, W, 3) uint8 RGB as the source of an ``<img>``."""
-    options = (cv2.IMWRITE_JPEG_QUALITY, QUALITY)
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg(picture)).decode()
 
 
 def percent(value: float | None) -> str:
