@@ -54,9 +54,10 @@ def translations(recording: Path, entity: str) -> list[list[float]]:
     found = []
     for chunk in RrdReader(recording).stream():
         if chunk.entity_path == entity:
-            batch = chunk.to_record_batch().to_pydict()
-            (name,) = [key for key in batch if key.endswith(":translation")]
-            found += zip(batch["frame"], batch[name], strict=True)
+            batch = chunk.to_record_batch()
+            (name,) = [key for key in batch.schema.names if key.endswith(":translation")]
+            columns = (batch.column(key).to_pylist() for key in ("frame", name))
+            found += zip(*columns, strict=True)
     return [value[0] for _, value in sorted(found)]
 
 
