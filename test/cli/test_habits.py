@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import os
 import shlex
 import subprocess
@@ -13,8 +14,12 @@ import click
 import pytest
 import typer
 from checkout import ROOT, needs_checkout
+from rich.console import Console
+from rich.progress import Progress
+from scenes import write_bag
 from typer.testing import CliRunner
 
+from unim2_core.cli.console import _Rate
 from unim2_core.cli.main import app
 
 ERRORS = {"Unim2Error", "DecodeError", "BagError", "RigError", "ModelError", "DataError"}
@@ -82,6 +87,32 @@ STRICT = [name for name, command in COMMANDS.items() if not passes_on(command)]
 def test_bad_usage_is_2(name):
     done = CliRunner().invoke(app, [*name.split()[1:], "--no-such-option"])
     assert done.exit_code == 2
+
+
+def test_quiet_says_what_is_wrong_and_nothing_else(tmp_path):
+    write_bag(tmp_path / "drive", 6)
+    arguments = ["info", str(tmp_path / "drive"), "--json"]
+    loud = CliRunner().invoke(app, [*arguments, str(tmp_path / "loud.json")])
+    quiet = CliRunner().invoke(app, ["--quiet", *arguments, str(tmp_path / "quiet.json")])
+    assert quiet.exit_code == 0 and not quiet.stdout and "reading" not in quiet.stderr
+    assert (tmp_path / "quiet.json").read_text() == (tmp_path / "loud.json").read_text()
+    failing = CliRunner().invoke(app, ["-q", "info", str(tmp_path / "none")])
+    assert failing.exit_code == 1 and "error:" in failing.stderr
+    # It is asked for anew by every call.
+    assert "Topics" in loud.stdout
+    assert "Topics" in CliRunner().invoke(app, arguments[:2]).stdout
+
+
+def test_the_bar_shows_a_rate():
+    bar = Progress(*[_Rate()], console=Console(file=io.StringIO()), auto_refresh=False)
+    bar.add_task("reading", total=10)
+    (task,) = bar.tasks
+    assert str(_Rate().render(task)) == ""
+    bar.start()
+    for done in (1, 2, 3):
+        bar.update(task.id, completed=done)
+    bar.stop()
+    assert str(_Rate().render(task)).endswith("/s")
 
 
 RUN = "from unim2_core.cli.main import run; run()"

@@ -11,7 +11,7 @@ import typer
 
 from unim2_core import __version__
 from unim2_core.cli import ros
-from unim2_core.cli.console import errors, fail
+from unim2_core.cli.console import console, errors, fail
 from unim2_core.errors import Unim2Error
 
 COMMANDS = {
@@ -55,8 +55,11 @@ def _root(
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Warnings and errors alone; see --json.")
+    ] = False,
 ) -> None:
-    pass
+    console.quiet = quiet
 
 
 def reported(command: Callable[..., Any]) -> Callable[..., Any]:
