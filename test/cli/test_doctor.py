@@ -70,6 +70,7 @@ def test_absent_weights_name_the_three_ways(monkeypatch, tmp_path):
 
 
 def test_a_gpu_is_asked_of_the_driver(monkeypatch, tmp_path):
+    monkeypatch.setattr(doctor_machine, "JETSON", tmp_path / "nv_tegra_release")
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'NVIDIA T4, 550.1, 16 GiB'\n")
     tool.chmod(0o755)
@@ -79,6 +80,9 @@ def test_a_gpu_is_asked_of_the_driver(monkeypatch, tmp_path):
     tool.write_text("#!/bin/sh\necho 'no devices were found'; exit 6\n")
     (only,) = run_checks({"gpu": machine_checks()["gpu"]})
     assert only.state == "warning" and "no devices" in only.found
+    (tmp_path / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.0\nmore\n")
+    (only,) = run_checks({"gpu": machine_checks()["gpu"]})
+    assert only == ok("gpu", "R36 (release), REVISION: 4.0")
 
 
 def test_a_tensorrt_that_miscompiles_is_named(monkeypatch):

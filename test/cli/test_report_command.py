@@ -7,12 +7,15 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
-from scenes import write_bag
+from scenes import HEIGHT, PERIOD_NS, START_NS, WIDTH, rgb_image, write_bag
 from typer.testing import CliRunner
 
 from unim2_core.cli.main import app
 from unim2_core.model.bundle import Bundle
+from unim2_core.sensing.bag_messages import image_message
+from unim2_core.sensing.bag_writer import BagWriter
 
 pytest.importorskip("jinja2", reason="pip install 'unim2[view]'")
 ROWS = 'script>alert("x")</script'
@@ -118,6 +121,27 @@ def test_it_shows_what_was_measured(page: Page) -> None:
     ):
         assert expected in text, expected
     assert page.tags.count("svg") >= 4
+
+
+def test_ground_truth_of_a_drive_is_shown_where_there_is_one(
+    model_path: Path, tmp_path: Path
+) -> None:
+    with BagWriter(tmp_path / "drive") as writer:
+        for index in range(3):
+            stamp = START_NS + index * PERIOD_NS
+            truth = np.zeros((HEIGHT, WIDTH), np.uint8)
+            truth[HEIGHT // 2 :] = 1
+            for topic, pixels, encoding in (
+                ("/rgb/image", rgb_image(index), "rgb8"),
+                ("/ground_truth/label", truth, "mono8"),
+            ):
+                message = image_message(pixels, encoding, stamp, "camera")
+                writer.write(topic, message, stamp)
+    out = tmp_path / "report.html"
+    status, output = report(model_path, "--bag", tmp_path / "drive", "--out", out)
+    assert status == 0, output
+    text = Page(out.read_text()).text
+    assert "by mean IoU" in text and "truth" in text
 
 
 def test_what_is_not_known_names_the_command(model_path: Path, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_everything_is_in_the_recording(drive, rig, model_path, tmp_path):
     found = rows(out)
     each = [
         *("/world/rig/rgb/image", "/world/rig/rgb/classes", "/world/rig/cloud", "/world/rig"),
-        *("/mask", "/confidence", "/modalities/rgb", "/modalities/thermal"),
+        *("/mask", "/confidence", "/modalities/rgb", "/modalities/depth"),
         *("/registered/thermal", "/skew/thermal", "/skew/depth", "/latency/total", "/shares/0"),
         *("/world/tf/base_link", "/world/tf/rgb_optical"),
     ]

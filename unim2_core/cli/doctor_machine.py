@@ -31,6 +31,7 @@ NEEDED = {
 }
 LEARNING = ("torch", "onnx", "onnxscript", "scipy", "lightning_fabric")
 TENSORRT = ("tensorrt", "tensorrt-rtx")
+JETSON = Path("/etc/nv_tegra_release")
 MISCOMPILING = ("10.3", "10.4")
 LITTLE_GIB, NOTHING_GIB = 5.0, 0.5
 ASK_S = 10.0
@@ -111,9 +112,8 @@ def _backends() -> Iterator[Finding]:
 
 
 def _gpu() -> Iterator[Finding]:
-    jetson = Path("/etc/nv_tegra_release")
-    if jetson.is_file():
-        yield ok("gpu", jetson.read_text(errors="replace").splitlines()[0].strip("# "))
+    if JETSON.is_file():
+        yield ok("gpu", JETSON.read_text(errors="replace").splitlines()[0].strip("# "))
         return
     tool = shutil.which("nvidia-smi")
     if tool is None:

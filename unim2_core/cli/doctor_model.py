@@ -72,4 +72,6 @@ def _fits(model: Path, rig: Rig) -> Iterator[Finding]:
         found = f"the model looks at {', '.join(absent)}, which the rig does not have"
         yield warning("model and rig", found, "add it to the rig; without it the model goes on")
     else:
-        yield ok("model and rig", f"the rig has every sensor of the model: {', '.join(sensors)}")
+        yield ok(
+            "model and rig", f"the rig has every sensor of the model: {', '.join(sorted(sensors))}"
+        )

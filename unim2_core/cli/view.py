@@ -135,7 +135,8 @@ class _Drive:
     def __post_init__(self) -> None:
         manifest = None if self.pipeline is None else self.pipeline.bundle.manifest
         known = {} if manifest is None else {e.name: e.encoding for e in manifest.modalities}
-        names = known or [n for n, m in MODALITIES.items() if n != "hha"]
+        # What the model looks at comes first; hha is what depth looks like to some models.
+        names = dict.fromkeys([*known, *(name for name in MODALITIES if name != "hha")])
         self._encoders = {
             name: Encoder.from_description(known[name]) if name in known else Encoder(name)
             for name in names
