@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -168,6 +169,15 @@ def test_figures_of_another_version_are_marked(model_path: Path, tmp_path: Path)
     assert status == 0
     assert "are of version another" in output
     assert "are of version another" in (tmp_path / "r.html").read_text()
+
+
+def test_without_the_library_the_way_to_it_is_named(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    status, output = report(model_path, "--out", tmp_path / "r.html")
+    assert status == 1
+    assert "pip install jinja2" in output
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,9 @@ def command(
         raise typer.BadParameter(f"expected a name ending in .html, found {out.name}")
     if bag and data:
         raise typer.BadParameter("expected --bag or --data, to show examples of; found both")
-    from unim2_core.showing.report import render
+    from unim2_core.showing.report import check_installed, render
 
+    check_installed()
     bundle, folder = _opened(source, run)
     read = [parts.read_figures(path) for path in figures or ()]
     shown = _examples(bundle, data, root, split, bag, rig, topic, frames) if bag or data else None

@@ -14,10 +14,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import Unim2Error
-from unim2_core.showing.charts import HUES, Points, legend, line_chart
+from unim2_core.showing.charts import Points, legend, line_chart
 from unim2_core.showing.jpeg import jpeg
 
 TEMPLATE = "report.html.j2"
+
+
+def check_installed() -> None:
+    """Check that a page can be made, before any work is spent on it.
+
+    Raises:
+        Unim2Error: jinja2 is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401
+    except ImportError as error:
+        raise Unim2Error(
+            "a report needs a library for pages",
+            expected="jinja2",
+            found=str(error),
+            remedy="pip install jinja2, or 'unim2[view]'",
+        ) from error
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -29,15 +46,9 @@ def render(content: Mapping[str, Any]) -> str:
     Raises:
         Unim2Error: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise Unim2Error(
-            "a report needs a library for pages",
-            expected="jinja2",
-            found=str(error),
-            remedy="pip install jinja2, or 'unim2[view]'",
-        ) from error
+    check_installed()
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     pages = Environment(
         loader=PackageLoader("unim2_core.showing", "."),
         autoescape=True,
@@ -46,7 +57,6 @@ def render(content: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     pages.filters |= {"percent": percent, "number": number}
-    pages.globals |= {"hues": HUES}
     return pages.get_template(TEMPLATE).render(content)
 
 
