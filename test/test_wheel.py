@@ -61,11 +61,9 @@ def test_wheel_holds_the_packages_and_what_share_finds(wheel):
         assert expected
         assert expected <= names
     for package in ("unim2_core", "unim2_ros"):
-        expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / package).rglob("*.py")}
-        assert expected <= names
-    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "unim2_core").rglob("page.*")}
-    assert len(pages) == 4
-    assert pages <= names
+        for kind in ("*.py", "*.j2", "*.css", "page.*"):
+            expected = {p.relative_to(ROOT).as_posix() for p in (ROOT / package).rglob(kind)}
+            assert expected <= names
     assert not [name for name in names if name.startswith(("test/", "unim2_ros/msg/"))]
 
 

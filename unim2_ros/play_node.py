@@ -118,7 +118,8 @@ def _qos(topic: str) -> QoSProfile:
 
 def main(args: list[str] | None = None) -> int:
     """Play a bag; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="unim2 ros play", description=__doc__)
+    example = "Example: unim2 ros play drive --now"
+    parser = argparse.ArgumentParser(prog="unim2 ros play", description=__doc__, epilog=example)
     parser.add_argument("bag", type=Path, help="a rosbag2 directory, .mcap, .db3 or ROS 1 .bag")
     parser.add_argument("--rate", type=float, default=1.0, help="times as fast as recorded")
     parser.add_argument("--loops", type=int, default=1, help="how often to play it")
@@ -146,7 +147,10 @@ def main(args: list[str] | None = None) -> int:
             node.destroy_node()
             if reader.stopped:
                 raise Unim2Error(
-                    f"{options.bag} is damaged", expected="a whole bag", found=reader.stopped
+                    f"{options.bag} is damaged; it was played up to there",
+                    expected="a whole bag",
+                    found=reader.stopped,
+                    remedy="copy it again from the robot, or: mcap recover, ros2 bag reindex",
                 )
     except Unim2Error as error:
         print(f"error: {error}", file=sys.stderr)

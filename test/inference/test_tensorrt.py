@@ -19,6 +19,7 @@ from unim2_core.inference.cuda import device, device_there
 from unim2_core.inference.engine import Engine
 from unim2_core.inference.engine_store import Telling
 from unim2_core.inference.half_precision import halved
+from unim2_core.inference.parity import EXACT
 from unim2_core.inference.tensorrt import TensorRtGraph
 from unim2_core.inference.tensorrt_building import built
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
@@ -135,7 +136,7 @@ def test_it_answers_as_the_model_and_is_found_again(
 ) -> None:
     engine = Engine(model, "tensorrt", precision=precision)
     print(engine.summary)
-    assert engine.parity.passed
+    assert EXACT.passes(engine.parity)
     stored = model.parity()
     presence = np.ones(stored["tokens"].shape[:3], np.float32)
     first = engine.classify(stored["tokens"], presence)

@@ -15,10 +15,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from unim2_core.errors import Unim2Error
 from unim2_core.files import write_atomically
@@ -41,6 +44,14 @@ PLAIN_EVERY = 0.1
 """Without a terminal, a line is printed at each tenth of the work."""
 
 
+class _Rate(ProgressColumn):
+    """Steps a second."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing before two steps are done."""
+        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
+
+
 class Advance(Protocol):
     """Called with how much is done, and with the total where it has changed."""
 
@@ -49,7 +60,7 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Advance]:
-    """A progress bar on a terminal, plain lines elsewhere.
+    """A progress bar on a terminal, plain lines elsewhere, nothing where it is to be quiet.
 
     Args:
         description: what is being done, a few words.
@@ -58,11 +69,15 @@ def progress(description: str, total: int | None) -> Iterator[Advance]:
     Yields:
         Function to call with the number of steps done so far.
     """
+    if console.quiet:
+        yield _unsaid
+        return
     if errors.is_terminal:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
+            _Rate(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
@@ -89,6 +104,10 @@ def progress(description: str, total: int | None) -> Iterator[Advance]:
             sys.stderr.write(f"{description}: {done}/{known}\n")
 
     yield plain
+
+
+def _unsaid(done: int, total: int | None = None) -> None:
+    """Progress that nobody wants to see."""
 
 
 def fail(error: Unim2Error) -> None:

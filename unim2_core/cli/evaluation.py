@@ -24,6 +24,7 @@ from unim2_core.evaluation.report import NO_CLASS, confusion_shares
 from unim2_core.files import write_atomically
 from unim2_core.inference.pipeline import check_reference
 from unim2_core.model.bundle import Bundle
+from unim2_core.sensing.bags import BagReader
 from unim2_core.showing.confusion import confusion_picture
 
 PAPER_SIZE = (320, 320)
@@ -45,6 +46,7 @@ class Sources:
         rig: of the drives, as ``rig_from`` takes it.
         topics: of the drives.
         frames: frame sets of each drive, at most; None = all.
+        labels_needed: whether drives without ground truth are refused.
     """
 
     data: str | None
@@ -55,6 +57,7 @@ class Sources:
     rig: Path | None
     topics: Sequence[str] | None
     frames: int | None
+    labels_needed: bool = True
 
     def open(self, bundle: Bundle, names: Sequence[str]) -> tuple[PictureSource, dict[str, str]]:
         """The pictures as the model takes them, and modality -> why it is not there.
@@ -121,12 +124,19 @@ class Sources:
             size=manifest.infer_size,
             patch_size=manifest.backbone.patch_size,
             frames=self.frames or EVERY,
-            labels=SYNTHETIC,
+            labels=SYNTHETIC if self.labels_needed or self._have_labels() else None,
             warn=warn,
         )
         missing = {sentence.split(" ", 1)[0]: sentence for sentence in drives.absent}
         _check_some(names, missing)
         return drives, missing
+
+    def _have_labels(self) -> bool:
+        for bag in self.bags:
+            with BagReader(bag) as reader:
+                if SYNTHETIC.topic not in reader.topics:
+                    return False
+        return True
 
 
 def _check_some(names: Sequence[str], missing: Mapping[str, str]) -> None:

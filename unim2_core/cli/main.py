@@ -11,7 +11,7 @@ import typer
 
 from unim2_core import __version__
 from unim2_core.cli import ros
-from unim2_core.cli.console import errors, fail
+from unim2_core.cli.console import console, errors, fail
 from unim2_core.errors import Unim2Error
 
 COMMANDS = {
@@ -28,6 +28,9 @@ COMMANDS = {
     "name": "unim2_core.cli.name",
     "bench": "unim2_core.cli.bench",
     "quantize": "unim2_core.cli.quantize",
+    "report": "unim2_core.cli.report",
+    "doctor": "unim2_core.cli.doctor",
+    "view": "unim2_core.cli.view",
     "parity": "unim2_core.cli.parity",
 }
 INTERRUPTED = 130
@@ -55,8 +58,11 @@ def _root(
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Warnings and errors alone; see --json.")
+    ] = False,
 ) -> None:
-    pass
+    console.quiet = quiet
 
 
 def reported(command: Callable[..., Any]) -> Callable[..., Any]:

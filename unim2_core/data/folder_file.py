@@ -157,6 +157,7 @@ class FolderFile(_Strict):
                 f"cannot read the data set's file {path}",
                 expected="a YAML file with the key modalities",
                 found=str(error),
+                remedy="check the path and the YAML; the README shows such a file",
             ) from error
         try:
             return cls.model_validate(content)

@@ -107,5 +107,6 @@ def _ids(image: NDArray[Any], path: Path) -> NDArray[Any]:
             f"{path} has no ids",
             expected="an image or array of integers",
             found=f"{ids.dtype}",
+            remedy="save labels as 8 or 16 bit integers, or give their colours with colors",
         )
     return ids

@@ -99,6 +99,7 @@ def three_channels(image: Array, path: Path) -> NDArray[np.uint8]:
             f"{path} is not an image of the expected kind",
             expected="8 bit, in 1, 3 or 4 channels",
             found=f"{image.dtype} of shape {image.shape}",
+            remedy="convert it to 8 bit, or say with as what it measures: depth, thermal, nir",
         )
     return np.ascontiguousarray(image[..., :3])
 

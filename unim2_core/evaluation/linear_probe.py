@@ -52,6 +52,7 @@ def linear_probe(
             "there is nothing to fit a linear layer to",
             expected="features of pictures that have labels",
             found="no labels",
+            remedy="give labels in the data set's file",
         )
     classes = len(test.classes.names)
     tokens = [_tokens(train, row, modalities, channels) for row in range(len(train))]

@@ -130,6 +130,7 @@ def _config_of(names: list[str], embed_dim: int) -> BackboneConfig:
         "the golden file is of a backbone that is not known here",
         expected=f"one of {', '.join(BACKBONES)}",
         found=f"tokens of width {embed_dim}",
+        remedy="compare with files of one of these",
     )
 
 

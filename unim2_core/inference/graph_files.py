@@ -21,7 +21,7 @@ from unim2_core.files import cannot_write, sha256
 from unim2_core.inference.graph_forms import fixed, merged, strided
 from unim2_core.inference.half_precision import half, read_graph
 from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
-from unim2_core.inference.parity import MIN_AGREEMENT, MIN_TOKEN_COSINE, Parity
+from unim2_core.inference.parity import EXACT, Parity
 from unim2_core.inference.served_heads import HeadWeights
 from unim2_core.model import bundle as bundles
 from unim2_core.model.bundle import Bundle
@@ -110,7 +110,8 @@ def export(bundle: Bundle, out: Path, form: Form, overwrite: bool = False) -> Ex
     if form.precision == "fp16":
         backbone, head = half(backbone), half(head)
     parity = _checked(backbone, head, bundle)
-    weights = dict(HeadWeights.padded(bundle.sha256, bundle.weights()).inputs)
+    served = bundle.manifest.served
+    weights = dict(HeadWeights.padded(bundle.sha256, bundle.weights(), served).inputs)
     made = _formed(backbone, head, form, bundle, weights)
 
     def fill(folder: Path) -> ExportManifest:
@@ -214,11 +215,10 @@ def _checked(backbone: ModelProto, head: ModelProto, bundle: Bundle) -> Parity:
     presence = np.ones(tokens.shape[:3], np.float32)
     classes = classify({"tokens": tokens, "presence": presence, **bundle.weights()})["classes"]
     parity = Parity.of(tokens, classes.astype(np.uint8), stored)
-    if not parity.passed:
+    if not EXACT.passes(parity):
         raise ModelError(
             f"the graphs do not answer as {bundle.path} does",
-            expected=f"token cosine of {MIN_TOKEN_COSINE} and label agreement of "
-            f"{MIN_AGREEMENT} or more",
+            expected=f"{EXACT} or more",
             found=str(parity),
             remedy="use --precision fp32, or train the model again",
         )

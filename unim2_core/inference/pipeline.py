@@ -174,8 +174,7 @@ class Pipeline:
         """Run both graphs once at the sizes of this model: the first run of a shape is slow."""
         manifest = self.bundle.manifest
         image = np.zeros((*manifest.infer_size, 3), np.uint8)
-        for entry in self._modalities:
-            self._read(entry.name, image)
+        self._read({entry.name: image for entry in self._modalities})
         shape = (len(self._modalities), *self._grid)
         tokens = np.zeros((*shape, manifest.backbone.embed_dim), np.float32)
         self.engine.classify(tokens, np.zeros(shape, np.float32))

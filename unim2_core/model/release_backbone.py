@@ -41,6 +41,7 @@ def release_backbone(tensors: Mapping[str, Tensor], prefix: str, n_layers: int =
             "the checkpoint's backbone is not complete, or not one of this kind",
             expected=f"{odd[0]} of shape {_shape(wanted, odd[0])}",
             found=f"{_shape(found, odd[0])}, {len(odd)} such tensors",
+            remedy="import a whole checkpoint of the reference release",
         )
     backbone.load_state_dict(state, assign=True)
     return backbone.requires_grad_(False).eval()
@@ -72,6 +73,7 @@ def _config_of(state: Mapping[str, Tensor]) -> BackboneConfig:
             "the checkpoint holds no DINOv3 backbone",
             expected=f"a tensor named {missing.args[0]}",
             found=", ".join(sorted(state)[:5]) or "none",
+            remedy="import a whole checkpoint of the reference release",
         ) from missing
     for known in BACKBONES.values():
         if replace(config, name=known.name) == known:

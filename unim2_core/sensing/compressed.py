@@ -61,6 +61,7 @@ def decode_compressed(message: CompressedImageMessage) -> Array:
                 f"the size does not fit the encoding {source}",
                 expected=problem,
                 found=f"height {image.shape[0]}, width {image.shape[1]}",
+                remedy="mend the camera's driver, or leave the sensor out of the rig",
             )
         return to_rgb(image, encoding)
     return image
@@ -94,6 +95,7 @@ def _decompress(message: CompressedImageMessage) -> tuple[Array, str, str]:
             "the compressed image's field format is not a text",
             expected="text such as 'bgr8; jpeg compressed bgr8'",
             found=repr(name),
+            remedy="mend the camera's driver, or leave the sensor out of the rig",
         )
     data = byte_view(message)
     head, separator, tail = name.partition(";")
@@ -193,6 +195,7 @@ def _decode_depth(data: memoryview, source: str, codec: str) -> Array:
             "unknown encoding of a compressed depth image",
             expected="16UC1, mono16 or 32FC1",
             found=repr(source),
+            remedy="mend the camera's driver, or leave the sensor out of the rig",
         )
     if data.nbytes <= _DEPTH_HEADER.size:
         raise _corrupt(f"a header of {_DEPTH_HEADER.size} bytes", f"{data.nbytes} bytes")

@@ -83,6 +83,7 @@ class Decoder:
                         f"the part {part} is missing",
                         expected=", ".join(topics.values()),
                         found=", ".join(parts) or "no message",
+                        remedy="record all of its topics, or name those that there are in the rig",
                     )
             data, valid, unit = _READERS[sensor](options, parts)
         except DecodeError as error:

@@ -106,6 +106,7 @@ def _wrong_data(found: str) -> DecodeError:
         "the message's data are not bytes",
         expected="contiguous bytes: bytes, array('B') or a NumPy array of uint8",
         found=found,
+        remedy="mend the camera's driver, or leave the sensor out of the rig",
     )
 
 
@@ -131,6 +132,7 @@ def _integer(message: object, field: str) -> int:
             f"the image message's field {field} is not an integer",
             expected="an integer",
             found=f"{value!r} ({type(value).__name__})",
+            remedy="mend the camera's driver, or leave the sensor out of the rig",
         ) from error
 
 
@@ -144,12 +146,14 @@ def _pixels(message: ImageMessage, encoding: Encoding) -> Array:
             "the image is empty",
             expected="a height and width of at least one pixel",
             found=f"height {height}, width {width}",
+            remedy="mend the camera's driver, or leave the sensor out of the rig",
         )
     if problem := encoding.size_problem(height, width):
         raise DecodeError(
             f"the size does not fit the encoding {message.encoding}",
             expected=problem,
             found=f"height {height}, width {width}",
+            remedy="mend the camera's driver, or leave the sensor out of the rig",
         )
     if step < width * encoding.pixel_bytes or step % encoding.sample.itemsize:
         raise DecodeError(

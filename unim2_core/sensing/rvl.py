@@ -99,4 +99,9 @@ def _runs(numbers: NDArray[np.int32], pixels: int) -> tuple[list[int], list[int]
 
 
 def _corrupt(expected: str, found: str) -> DecodeError:
-    return DecodeError("the RVL depth image is corrupt", expected=expected, found=found)
+    return DecodeError(
+        "the RVL depth image is corrupt",
+        expected=expected,
+        found=found,
+        remedy="record it again, or publish depth as PNG",
+    )

@@ -1,4 +1,4 @@
-"""Where cameras are on a robot, from the static transforms in a bag."""
+"""Where cameras are on a robot, from the transforms in a bag."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class TransformTree:
 
     def extrinsics(self, camera: str, reference: str) -> Extrinsics | None:
         """Pose of a camera in the reference camera's frame; None where no chain connects them."""
-        camera_root, camera_pose = self._in_root(camera.lstrip("/"))
-        reference_root, reference_pose = self._in_root(reference.lstrip("/"))
+        camera_root, camera_pose = self.in_root(camera.lstrip("/"))
+        reference_root, reference_pose = self.in_root(reference.lstrip("/"))
         if camera_root != reference_root:
             return None
         pose = np.linalg.inv(reference_pose) @ camera_pose
@@ -58,7 +58,13 @@ class TransformTree:
             translation_m=(x, y, z), rotation_xyzw=(turn[0], turn[1], turn[2], turn[3])
         )
 
-    def _in_root(self, frame: str) -> tuple[str, Pose]:
+    @property
+    def frames(self) -> tuple[str, ...]:
+        """Names of all frames that have a parent."""
+        return tuple(self._parents)
+
+    def in_root(self, frame: str) -> tuple[str, Pose]:
+        """The root above a frame, and the frame's pose in it; its own root where it has none."""
         pose = np.eye(4)
         seen = set()
         while frame in self._parents and frame not in seen:
