@@ -21,7 +21,9 @@ BLOCKED = (
     *("message_filters", "cv_bridge", "launch", "launch_ros", "unim2_ros"),
     *("torch", "onnx", "onnxscript", "transformers", "timm"),
 )
-TRAINING_SIDE = ("unim2_core.inference.bundling", "unim2_core.inference.export")
+TRAINING_SIDE = tuple(
+    f"unim2_core.inference.{name}" for name in ("adapting", "bundling", "export")
+)
 LAYERS = (
     ("errors", "files", "shares", "__init__"),
     ("sensing",),
