@@ -70,8 +70,11 @@ def pixels(message: Any) -> np.ndarray:
     """The image of a message, (H, W) or (H, W, 3)."""
     kind = {"rgb8": np.uint8, "mono16": np.uint16, "16UC1": np.uint16, "32FC1": np.float32}
     flat = np.frombuffer(message.data, kind[message.encoding])
-    return flat.reshape(message.height, message.width, *([3] if len(flat) > message.height * (
-        message.width) else []))
+    return flat.reshape(
+        message.height,
+        message.width,
+        *([3] if len(flat) > message.height * (message.width) else []),
+    )
 
 
 def with_pixels(message: Any, array: np.ndarray) -> Any:
@@ -111,8 +114,8 @@ def few(topic: str, number: int, message: Any) -> Any:
     return message if number < 10 else None
 
 
-def repeated(source: Path) -> Change:
-    first = {f"/{name}/image": images_of(source, f"/{name}/image")[0] for name in MODALITIES}
+def repeated(source: Path, modalities: tuple[str, ...] = MODALITIES) -> Change:
+    first = {f"/{name}/image": images_of(source, f"/{name}/image")[0] for name in modalities}
     return lambda topic, number, message: with_pixels(message, first[topic])
 
 
@@ -126,3 +129,9 @@ def shuffled(other: Path) -> Change:
         return with_pixels(message, images[(17 * number + 5) % len(images)])
 
     return change
+
+
+def write_more(path: Path, seed: int, condition: str = "day") -> Path:
+    """Another drive."""
+    write_drive(path, config(seed, condition))
+    return path

@@ -33,7 +33,9 @@ def write_report(path: Path, made: Adaptation) -> None:
         for name in names
         if name.count("/") == 1
     }
-    rows = [curves(series, "terms of the loss, picture after picture", (CURVES_PX, WIDTH))]
+    colors = color_table({label.id: label.color for label in made.bundle.manifest.labels})
+    pictures = [_before_and_after(made, shown, colors) for shown in made.shown]
+    width = max([WIDTH, *(picture.shape[1] for picture in pictures)])
     texts = []
     for finding in made.judgement.findings:
         check = finding.check
@@ -47,9 +49,11 @@ def write_report(path: Path, made: Adaptation) -> None:
             )
         )
     title = f"{made.judgement.verdict}: version {made.number}, {made.steps} steps"
-    rows.append(lines(texts, title, WIDTH))
-    colors = color_table({label.id: label.color for label in made.bundle.manifest.labels})
-    rows += [_before_and_after(made, shown, colors) for shown in made.shown]
+    rows = [
+        curves(series, "terms of the loss, picture after picture", (CURVES_PX, width)),
+        lines(texts, title, width),
+        *pictures,
+    ]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_png(path, contact_sheet(rows))
 

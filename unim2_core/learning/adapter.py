@@ -173,6 +173,11 @@ class Adapter:
         return self._training.done
 
     @property
+    def precision(self) -> str:
+        """Of the network's matrix products."""
+        return self._training.machine.precision
+
+    @property
     def is_held(self) -> bool:
         """Whether the next picture is one that is never learnt from."""
         return is_held_out(self.taken, self.expected)

@@ -17,7 +17,8 @@ USUAL = 0.95
 SHIFTED = 0.3
 """Share of unfamiliar pictures from which on adapting is worth it; chance alone gives 0.05."""
 SURE = 2.0
-"""Standard errors that a sensor's fit must be above chance to be held against anything."""
+"""Standard errors that a sensor's fit must be above chance in old drives to be asked of new ones.
+"""
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,13 @@ def shift(
 def sensor_figures(
     old: FeatureStore, new: FeatureStore, standardization: Standardization
 ) -> dict[str, float]:
-    """What the guard holds against the sensors of new drives, each relative to the old ones.
+    """What the guard holds against the sensors of new drives.
 
-    ``presence/NAME``: share of the places that it sees; ``spread/NAME``: deviation of its features
-    over places and pictures; ``together/NAME``: how much better the structure of its features fits
-    that of the reference of the same moment than of other moments, see ``fit_gain``.
+    ``presence/NAME``: share of the places that it sees, of that in the old drives.
+    ``spread/NAME``: deviation of its features over places and pictures, likewise.
+    ``together/NAME``: by how many standard errors its features fit those of the reference of the
+    same moment better than those of other moments, see ``fit_gain``; left out where the old
+    drives do not show it either.
     """
     found: dict[str, float] = {}
     for index, name in enumerate(old.modalities):
@@ -97,15 +100,20 @@ def sensor_figures(
             found[f"spread/{name}"] = _spread(new, name, scale) / usual
     reference = old.modalities[0]
     for name in old.modalities[1:]:
-        gains, now_gains = (
-            fit_gain(store, reference, name, standardization) for store in (old, new)
+        before, now = (
+            standard_errors(fit_gain(store, reference, name, standardization))
+            for store in (old, new)
         )
-        if len(gains) < 3 or len(now_gains) < 3 or found.get(f"presence/{name}", 0) == 0:
-            continue
-        sure = gains.mean() > SURE * gains.std() / np.sqrt(len(gains))
-        if sure:
-            found[f"together/{name}"] = float(now_gains.mean() / gains.mean())
+        if before > SURE and found[f"presence/{name}"] > 0:
+            found[f"together/{name}"] = now
     return found
+
+
+def standard_errors(values: NDArray[np.float64]) -> float:
+    """Mean of values in units of its standard error; 0 of fewer than three."""
+    if len(values) < 3:
+        return 0.0
+    return float(values.mean() / max(values.std(ddof=1) / np.sqrt(len(values)), 1e-9))
 
 
 def _spread(store: FeatureStore, name: str, scale: NDArray[np.float32]) -> float:

@@ -50,9 +50,9 @@ CHECKS = (
     Check("spread", "how much a sensor's features vary, of what they did before", True, 0.4, 0.1),
     Check(
         "together",
-        "how much better a sensor fits the reference of its own moment than of another, of before",
+        "standard errors by which a sensor fits the reference of its own moment better",
         True,
-        0.3,
+        2.0,
     ),
     Check("finite", "all weights and codes are numbers", True, 1, 1),
     Check("entropy/old", "balance of the use of the classes, old drives", True, 0.55, 0.5),

@@ -94,7 +94,8 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
     if held is not None:
         fresh = concatenated(held, new) if len(new) else held
         figures |= compared(served, adapted, held, adapter.new_held_mirrored, "new")
-        figures |= sensor_figures(memory.held, held, adapter.standardization)
+        past = concatenated(rehearsed, memory.held)
+        figures |= sensor_figures(past, fresh, adapter.standardization)
         found = shift(rehearsed, memory.held, fresh, adapter.standardization)
         figures["shift"] = found.score
         figures |= {f"shift/{name}": value for name, value in found.by_modality.items()}
