@@ -44,7 +44,7 @@ def make_site(folder: Path) -> Path:
         MODALITIES,
         Places(folder / "site.unim2", folder / "cache", folder / "run"),
         clusters=5,
-        steps=60,
+        steps=40,
         backbone="texture",
     )
     return folder

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from unim2_core.cli.main import app
-from unim2_core.model.bundle import MEMORY, TRAINING, Bundle
+from unim2_core.model.bundle import MEMORY, PARITY, TRAINING, WEIGHTS, Bundle
 from unim2_core.model.versions import read_history, served
 
 pytest.importorskip("torch", reason="adapting a model needs torch: pip install 'unim2[train]'")
@@ -113,6 +114,21 @@ def test_what_a_poisoned_drive_teaches_is_not_served(
     assert entry.details["reasons"] == report["reasons"]
 
 
+def test_a_full_disk_leaves_what_is_served(site_path: Path, model: Path, tmp_path: Path) -> None:
+    drive = samples.write_more(tmp_path / "more", seed=4)
+    before = bytes_served(model)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))  # the memory is larger
+    try:
+        status, output, _ = adapt(model, site_path, drive)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 1
+    assert "room on its disk" in output
+    assert bytes_served(model) == before
+    assert not [e for e in read_history(model) if e.event == "accepted"]
+
+
 def test_a_drive_of_another_rig_is_explained(site_path: Path, model: Path, tmp_path: Path) -> None:
     before = bytes_served(model)
 
@@ -174,5 +190,32 @@ def test_a_model_that_was_not_trained_cannot_be_adapted(
     old = ("--old-bag", str(site_path / "day"))
     status, output, _ = adapt(clusters, site_path, site_path / "night", *old)
     assert status == 1
-    assert "unim2 train" in output
+    assert "train one with --method unim2" in output
+    assert "old drives" not in output
     assert not (clusters / TRAINING).exists()
+
+
+def test_who_goes_back_meanwhile_is_not_overruled(
+    site_path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unim2_core.cli import adapting
+    from unim2_core.model.versions import add_version, changing
+
+    def same(folder: Path) -> None:
+        for name in (WEIGHTS, PARITY, TRAINING, MEMORY):
+            shutil.copy(model / name, folder)
+
+    drive = samples.write_more(tmp_path / "more", seed=4)
+    original = adapting.outcome
+
+    def changed(*arguments: object) -> object:
+        found = original(*arguments)  # type: ignore[arg-type]
+        with changing(model):
+            add_version(Bundle(model), "accepted", Bundle(model).manifest, same, {})
+        return found
+
+    monkeypatch.setattr(adapting, "outcome", changed)
+    status, output, report = adapt(model, site_path, drive)
+    assert (status, report["verdict"]) == (4, "review"), output
+    assert [reason.partition(" ")[0] for reason in report["reasons"]] == ["same_parent"]
+    assert report["served"] == 1 and report["number"] == 2

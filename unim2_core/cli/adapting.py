@@ -18,6 +18,7 @@ from unim2_core.cli.drive_samples import Eye, drives_of, remembered, samples
 from unim2_core.data.drive_pictures import DrivePictures
 from unim2_core.data.views import Mirrored
 from unim2_core.errors import ModelError
+from unim2_core.files import cannot_write
 from unim2_core.inference.adapting import write_version
 from unim2_core.inference.backends import Backend
 from unim2_core.inference.engine import Engine
@@ -32,6 +33,7 @@ from unim2_core.learning.checkpointing import (
     remove_unfinished,
     save_checkpoint,
 )
+from unim2_core.learning.diagnostics import Diverged
 from unim2_core.learning.domains import Shift, shift
 from unim2_core.learning.features import Standardization
 from unim2_core.learning.guard import Judgement, judged
@@ -158,35 +160,44 @@ def adapt_model(
             is still served.
     """
     began = time.monotonic()
-    with changing(path):
-        bundle = Bundle(path)
-        check_reference(bundle, plan.rig)
-        source = drives_of(bundle, plan.bags, plan.rig, plan.frames)
-        for sentence in source.absent:
-            warn(sentence)
-        engine = Engine(bundle, plan.backend)
-        memory, eye, old = _memory(bundle, engine, plan)
-        console.print(escape(f"remembered: {memory.summary}"))
-        number = next_number(path)
-        if plan.if_shifted:
-            found = measured_shift(bundle, memory, eye, plan)
-            console.print(escape(found.sentence))
-            if not found.shifted:
-                return Adaptation(bundle, number, found, seconds=time.monotonic() - began)
-        adapter = Adapter(bundle, memory, plan.config, source.limit)
-        made = Adaptation(bundle, number, served=adapter.served)
-        facts = facts_of(
-            model=bundle.sha256, drives=source.fingerprint(), old=old, adapter=plan.config
-        )
+    bundle = Bundle(path)
+    check_reference(bundle, plan.rig)
+    Classifier.load(bundle)  # before any drive is read: it may be none that was trained
+    source = drives_of(bundle, plan.bags, plan.rig, plan.frames)
+    for sentence in source.absent:
+        warn(sentence)
+    engine = Engine(bundle, plan.backend)
+    memory, eye, old = _memory(bundle, engine, plan)
+    console.print(escape(f"remembered: {memory.summary}"))
+    made = Adaptation(bundle, bundle.manifest.number)
+    if plan.if_shifted:
+        made.shift = measured_shift(bundle, memory, eye, plan)
+        console.print(escape(made.shift.sentence))
+        if not made.shift.shifted:
+            made.seconds = time.monotonic() - began
+            return made
+    adapter = Adapter(bundle, memory, plan.config, source.limit)
+    made.served = adapter.served
+    facts = facts_of(
+        model=bundle.sha256, drives=source.fingerprint(), old=old, adapter=plan.config
+    )
+    result = None
+    try:
         _stream(source, eye, adapter, plan, facts, made, observers)
         result = outcome(adapter, plan.new_classes)
         figures = dict(result.figures)
+        made.adapted, made.shift = result.classifier, result.shift
         if plan.anchors is not None:
             from unim2_core.cli.anchors import anchor_figures
 
-            figures |= anchor_figures(plan.anchors, bundle, eye, adapter.served, result.classifier)
-        made.judgement, made.shift = judged(figures), result.shift
-        made.adapted, made.steps = result.classifier, adapter.steps
+            figures |= anchor_figures(plan.anchors, bundle, eye, adapter.served, made.adapted)
+    except Diverged as error:
+        warn(str(error))
+        figures = {"finite": 0.0}
+    made.steps = adapter.steps
+    with changing(path):  # not before: a person or a node may go back to another version meanwhile
+        figures["same_parent"] = float(Bundle(path).sha256 == bundle.sha256)
+        made.number, made.judgement = next_number(path), judged(figures)
         made.bundle = _kept(bundle, result, made, plan, out)
     made.seconds = time.monotonic() - began
     return made
@@ -323,23 +334,20 @@ def _resumed(adapter: Adapter, plan: Plan, facts: Facts) -> int:
 
 
 def _kept(
-    bundle: Bundle, result: Outcome, made: Adaptation, plan: Plan, out: Path | None
+    bundle: Bundle, result: Outcome | None, made: Adaptation, plan: Plan, out: Path | None
 ) -> Bundle:
     """Keep what the verdict says is to be kept; returns the model as it is served now."""
     assert made.judgement is not None
-    details = made.judgement.as_json() | {
-        "drives": [bag.name for bag in plan.bags],
-        "seed": plan.config.seed,
-        "identity": {
-            "fresh": list(result.identity.fresh),
-            "vanished": list(result.identity.vanished),
-        },
-    }
-    verdict = made.judgement.verdict
-    if verdict == "rejected":
+    verdict, details = made.judgement.verdict, made.judgement.as_json()
+    details |= {"drives": [bag.name for bag in plan.bags], "seed": plan.config.seed}
+    if verdict == "rejected" or result is None:
         if out is None:
-            record(bundle.path, verdict, made.number, bundle.manifest.number, None, details)
+            record(bundle.path, "rejected", made.number, bundle.manifest.number, None, details)
         return bundle
+    details["identity"] = {
+        "fresh": list(result.identity.fresh),
+        "vanished": list(result.identity.vanished),
+    }
     if out is None:
         return write_version(bundle, verdict, result, details, plan.kept)
     draft = out.with_name(f".{out.name}.draft")
@@ -349,6 +357,8 @@ def _kept(
         with changing(draft):
             write_version(Bundle(draft), verdict, result, details, plan.kept)
         draft.rename(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Bundle(out)

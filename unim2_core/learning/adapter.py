@@ -93,6 +93,7 @@ class Adapter:
         served: the model that is served.
         buffer: what is learnt from.
         held: new pictures that are never learnt from.
+        held_refused: near-duplicates of these.
 
     Raises:
         ModelError: nothing was trained that could be adapted, or the memory is of another model.
@@ -118,6 +119,8 @@ class Adapter:
         )
         self.held: list[Sample] = []
         self.held_mirrored: list[Sample] = []
+        self.held_refused = 0
+        self._described: list[Tensor] = []
         self.taken = 0
         self._batches: Batches | None = None
         self._samples = 11
@@ -195,7 +198,12 @@ class Adapter:
         held = self.is_held
         self.taken += 1
         if held:
+            described = self.buffer.describe(sample)
+            if self.held and self.buffer.is_near(described, torch.stack(self._described)):
+                self.held_refused += 1
+                return []
             self.held.append(sample)
+            self._described.append(described)
             if mirrored is not None:
                 self.held_mirrored.append(mirrored)
             return []
@@ -254,6 +262,7 @@ class Adapter:
         """Everything that the next picture's steps depend on."""
         return {
             "taken": self.taken,
+            "held_refused": self.held_refused,
             "training": self._training.state(),
             "buffer": self.buffer.state(),
             "held": [_packed(sample) for sample in self.held],
@@ -262,10 +271,11 @@ class Adapter:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
-        self.taken = state["taken"]
+        self.taken, self.held_refused = state["taken"], state["held_refused"]
         self._training.load(state["training"])
         self.buffer.load(state["buffer"])
         self.held = [_unpacked(packed) for packed in state["held"]]
+        self._described = [self.buffer.describe(sample) for sample in self.held]
         self.held_mirrored = [_unpacked(packed) for packed in state["held_mirrored"]]
         self._batches = None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,7 +38,7 @@ class AnchoredObjective(Objective):
         weight: float,
     ) -> None:
         super().__init__(served.segmenter.config, config, classes)
-        self._served = (served,)  # in a tuple, so that it is no part of this module
+        self._served = (deepcopy(served),)  # in a tuple, so that it is no part of this module
         self._remembered, self._weight = remembered, weight
 
     def forward(self, batch: Batch, draws: StepDraws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -53,7 +55,7 @@ class AnchoredObjective(Objective):
 
     def _staying(self, batch: Batch, rows: Tensor) -> Tensor:
         """Kullback-Leibler divergence of the classes' shares from the served model's, a scalar."""
-        served = self._served[0]
+        served = self._served[0].to(rows.device)
         features = {name: maps[rows] for name, maps in batch.anchors.items()}
         seen = None
         if batch.presence is not None:

@@ -119,16 +119,16 @@ class ReplayBuffer:
         """(M * D,) float32 at unit length."""
         return describe(sample.store, NEIGHBORS, self._standardization)[0]
 
+    def is_near(self, description: Tensor, known: Tensor) -> bool:
+        """Whether a picture is a near-duplicate of any of those that are described, (N, C)."""
+        return bool(len(known)) and float((known @ description).max()) > self._similar
+
     def offer(self, sample: Sample) -> bool:
         """Take a picture in, or refuse it; returns whether it is in the buffer now."""
         description = self.describe(sample)
         known = self._descriptors[self.old : self.old + self.filled]
-        alike = max(
-            float((known @ description).max()) if len(known) else 0.0,
-            float(self._last @ description),
-        )
         self.offered += 1
-        if alike > self._similar:
+        if self.is_near(description, torch.cat([known, self._last[None]])):
             self.refused += 1
             return False
         self._last = description

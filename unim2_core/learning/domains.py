@@ -16,7 +16,7 @@ USUAL = 0.95
 """Share of the remembered pictures that count as familiar."""
 SHIFTED = 0.3
 """Share of unfamiliar pictures from which on adapting is worth it; chance alone gives 0.05."""
-SURE = 2.0
+SURE = 4.0
 """Standard errors that a sensor's fit must be above chance in old drives to be asked of new ones.
 """
 

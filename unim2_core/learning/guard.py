@@ -55,6 +55,7 @@ CHECKS = (
         2.0,
     ),
     Check("finite", "all weights and codes are numbers", True, 1, 1),
+    Check("same_parent", "the version that was adapted is still the served one", True, 1),
     Check("entropy/old", "balance of the use of the classes, old drives", True, 0.55, 0.5),
     Check("entropy/new", "the same, new drives", True, 0.45, 0.3),
     Check("entropy_change/old", "change of it, old drives", True, -0.1, -0.2),

@@ -21,7 +21,7 @@ from unim2_core.model.bundle import Label
 from unim2_core.model.classifier import Classifier, full_margin
 
 CHUNK = 8
-ROUNDS = 3
+ROUNDS = 1
 """In which centres move to the mean of their places."""
 UNEXPLAINED = 0.01
 """Share of the old places that are less like any class than a place that counts as unexplained."""
@@ -70,7 +70,8 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
     codes, old_ids = zip(
         *((codes_of(made, part), assigned_to(served, part)) for part in parts), strict=True
     )
-    centres = regrouped(made, codes, old_ids, new_classes if len(new) else 0)
+    before = codes_of(served, rehearsed)
+    centres = regrouped(served, before, codes, old_ids, new_classes if len(new) else 0)
     every = torch.cat(codes)
     clusters = (every @ centres.T).argmax(dim=1).numpy()
     known = np.concatenate(old_ids)
@@ -80,7 +81,7 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
     figures = {
         "frames": float(adapter.buffer.offered - adapter.buffer.refused + len(adapter.held)),
         "pictures": float(adapter.taken),
-        "near_duplicates": float(adapter.buffer.refused),
+        "near_duplicates": float(adapter.buffer.refused + adapter.held_refused),
         "steps": float(adapter.steps),
         "drift": adapter.drift(adapted),
         "finite": float(
@@ -111,33 +112,34 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
 
 
 def regrouped(
-    made: Classifier,
+    served: Classifier,
+    before: Tensor,
     codes: tuple[Tensor, ...],
     old_ids: tuple[NDArray[np.int64], ...],
     new_classes: int,
 ) -> Tensor:
     """Centres of the classes in the codes of an adapted network: (K, d) at unit length.
 
-    They begin at the mean code of what the served model puts into each class, on the old pictures
-    where there is enough of it, and move to the mean of their own places a few times (spherical
-    k-means, Dhillon and Modha, 2001), old and new pictures counting equally.
+    They begin at the served prototypes, moved as far as the mean code of their old places has
+    moved, and then go to the mean of their own places (spherical k-means, Dhillon and Modha,
+    2001), old and new pictures counting equally. More rounds fit new drives better and keep fewer
+    ids: see ``benchmarks/adaptation.py``.
 
     Args:
-        made: the adapted network.
-        codes: (N, d) unit codes of the old places and, where there are any, of the new.
+        served: the model that is served.
+        before: (N, d) unit codes that it gives to the old places.
+        codes: (N, d) unit codes that the adapted network gives to the old places and, where there
+            are any, to the new ones.
         old_ids: (N,) what the served model assigns to them.
         new_classes: centres that may be added, at most.
     """
-    ids = torch.from_numpy(np.concatenate(old_ids))
+    count = len(served.prototypes)
+    ids, old = torch.from_numpy(np.concatenate(old_ids)), torch.from_numpy(old_ids[0])
     every = torch.cat(codes)
     weights = torch.cat([torch.full((len(part),), 1 / len(part)) for part in codes])
-    count = len(made.prototypes)
-    from_old = _means(codes[0], torch.from_numpy(old_ids[0]), torch.ones(len(codes[0])), count)
-    from_all = _means(every, ids, weights, count)
-    seen_in_old = (torch.bincount(torch.from_numpy(old_ids[0]), minlength=count) > 0)[:, None]
-    centres = torch.where(seen_in_old, from_old, from_all)
-    in_use = (torch.bincount(ids, minlength=count) > 0) & (made.valid > 0)
-    centres = centres[in_use]
+    moved = _means(codes[0], old, weights, count) - _means(before, old, weights, count)
+    in_use = (torch.bincount(ids, minlength=count) > 0) & (served.valid > 0)
+    centres = F.normalize(served.prototypes + moved, dim=1)[in_use]
     for _ in range(new_classes):
         limit = (codes[0] @ centres.T).amax(dim=1).quantile(UNEXPLAINED)
         strange = codes[1][(codes[1] @ centres.T).amax(dim=1) < limit]
@@ -146,14 +148,16 @@ def regrouped(
         centres = torch.cat([centres, F.normalize(strange.mean(dim=0), dim=0)[None]])
     for _ in range(ROUNDS):
         nearest = (every @ centres.T).argmax(dim=1)
-        moved = _means(every, nearest, weights, len(centres))
+        means = _means(every, nearest, weights, len(centres))
         empty = torch.bincount(nearest, minlength=len(centres)) == 0
-        centres = torch.where(empty[:, None], centres, moved)
+        centres = torch.where(empty[:, None], centres, means)
     return centres
 
 
 def _means(codes: Tensor, ids: Tensor, weights: Tensor, count: int) -> Tensor:
-    total = torch.zeros(count, codes.shape[1]).index_add_(0, ids, codes * weights[:, None])
+    """Unit means of codes (N, d) by id, (count, d); zeros where there is none."""
+    weighted = codes * weights[: len(codes), None]
+    total = torch.zeros(count, codes.shape[1]).index_add_(0, ids, weighted)
     return F.normalize(total, dim=1)
 
 
