@@ -42,3 +42,13 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_bag(folder / "drive", 6)
     rig = Rig.default(("rgb", "thermal"))
     return train_on(folder / "drive", rig, ("rgb", "thermal"), folder / "scene.unim2", clusters=4)
+
+
+@pytest.fixture(scope="session")
+def site_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small synthetic drives and a trained model that remembers one; not to be changed."""
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+    from adaptation_samples import make_site
+
+    return make_site(tmp_path_factory.mktemp("site"))

@@ -22,7 +22,8 @@ BLOCKED = (
     *("torch", "onnx", "onnxscript", "transformers", "timm"),
 )
 TRAINING_SIDE = tuple(
-    f"unim2_core.inference.{name}" for name in ("bundling", "cuda_graph", "export", "torch")
+    f"unim2_core.inference.{name}"
+    for name in ("adapting", "bundling", "cuda_graph", "export", "torch")
 )
 WITH_ONNX = tuple(
     f"unim2_core.inference.{name}" for name in ("half_precision", "graph_forms", "graph_files")

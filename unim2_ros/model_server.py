@@ -123,7 +123,9 @@ class ModelServer:
         try:
             bundle, pipeline = job.outcome.result()
             if pipeline is None and bundle.sha256 != before:
-                self.pipeline.engine.heads.replace(bundle.sha256, bundle.weights())
+                self.pipeline.engine.heads.replace(
+                    bundle.sha256, bundle.weights(), bundle.manifest.served
+                )
         except Exception as error:
             known = isinstance(error, Unim2Error)
             self.trouble = str(error) if known else f"{type(error).__name__}: {error}"

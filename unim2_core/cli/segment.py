@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import console, fail, progress, warn, write_json
+from unim2_core.cli.learning_data import torch_is_here
 from unim2_core.cli.options import (
     BackendName,
     DeviceName,
@@ -26,6 +28,7 @@ from unim2_core.inference.bag_segmenter import BagSegmenter, SegmentReport, Watc
 from unim2_core.inference.pipeline import Pipeline
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.bags import BagReader
+from unim2_core.sensing.rig import Rig
 
 PERCENTILES = ("p50", "p95", "p99")
 
@@ -41,6 +44,9 @@ def command(
     precision: PrecisionName = "fp32",
     device: DeviceName = "auto",
     half_auxiliaries: HalfAuxiliaries = False,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="Adapt the model to the bag first, see unim2 adapt.")
+    ] = False,
     json_file: JsonFile = None,
 ) -> None:
     """Segment a recorded drive: classes, confidence and overlay for each reference image.
@@ -52,6 +58,8 @@ def command(
     Example: unim2 segment drive --model site.unim2 --topic rgb=/camera/color/image_raw
     --out segmented.mcap
     """
+    if adapt:
+        _adapt(model, bag, rig_from(rig, topic))
     pipeline = Pipeline(
         Bundle(model),
         rig_from(rig, topic),
@@ -74,6 +82,16 @@ def command(
             )
         )
         raise typer.Exit(1)
+
+
+def _adapt(model: Path, bag: Path, rig: Rig) -> None:
+    """Adapt a model to a bag; whatever the verdict, what is served then segments it."""
+    torch_is_here()
+    from unim2_core.cli.adapt import print_adaptation
+    from unim2_core.cli.adapting import Plan, adapt_model
+
+    with tempfile.TemporaryDirectory() as run:
+        print_adaptation(adapt_model(model, Plan([bag], rig, Path(run))))
 
 
 def segment_bag(

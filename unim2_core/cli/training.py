@@ -26,6 +26,7 @@ from unim2_core.inference.bundling import Trained, write_bundle
 from unim2_core.learning.feature_cache import feature_bytes, open_features
 from unim2_core.learning.features import FeatureStore
 from unim2_core.learning.learner import Learner
+from unim2_core.learning.memory import Memory
 from unim2_core.learning.methods import Method, Recipe, recipe
 from unim2_core.learning.objective import Objective
 from unim2_core.learning.observers import Observer, Progress, Status
@@ -140,7 +141,13 @@ def train_model(
                 cropped=cropped,
                 facts=facts,
             )
-        trained = Trained.network_of(learned, backbone, how.title)
+        memory = Memory.of(
+            learner.store.only(how.network.modalities),
+            None if mirrored is None else mirrored.only(how.network.modalities),
+            looked_at(len(store)),
+            seed=how.trainer.seed,
+        )
+        trained = Trained.network_of(learned, backbone, how.title, memory)
     with console.status("graphs"):
         bundle = write_bundle(
             places.out, served, backbone, trained, report, registration, places.overwrite

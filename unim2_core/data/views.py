@@ -73,12 +73,12 @@ class _View(ABC):
         last = max(self._rows, default=-1)
         for row, picture in enumerate(self._source):
             if row in self._rows:
-                yield self._seen(picture)
+                yield self.seen(picture)
             if row == last:
                 return
 
     @abstractmethod
-    def _seen(self, picture: Picture) -> Picture:
+    def seen(self, picture: Picture) -> Picture:
         """What becomes of a picture."""
 
 
@@ -103,7 +103,8 @@ class Kept(_View):
         """Give them, in the order of the source."""
         return iter(self._pictures)
 
-    def _seen(self, picture: Picture) -> Picture:
+    def seen(self, picture: Picture) -> Picture:
+        """What becomes of a picture."""
         return picture
 
 
@@ -112,7 +113,8 @@ class Mirrored(_View):
 
     _rules = "mirrored"
 
-    def _seen(self, picture: Picture) -> Picture:
+    def seen(self, picture: Picture) -> Picture:
+        """What becomes of a picture."""
         return replace(
             picture,
             name=f"{picture.name} mirrored",
@@ -176,7 +178,8 @@ class Cropped(_View):
     def classes(self) -> None:
         """None: labels are left out."""
 
-    def _seen(self, picture: Picture) -> Picture:
+    def seen(self, picture: Picture) -> Picture:
+        """What becomes of a picture."""
         pixels = tuple(
             slice(cells.start * self._patch, cells.stop * self._patch) for cells in self._cells
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,9 +20,11 @@ from unim2_core.files import sha256
 from unim2_core.inference.export import export_backbone, export_module
 from unim2_core.learning.kmeans import Clusters
 from unim2_core.learning.learner import Learned
+from unim2_core.learning.memory import Memory
 from unim2_core.model.bundle import (
     BACKBONE,
     HEAD,
+    MEMORY,
     NETWORK,
     SUFFIX,
     TRAINING,
@@ -56,6 +59,7 @@ class Trained:
         training: facts for the manifest; JSON types only.
         network: form of the network, where there is one.
         state: all that was trained, to go on from.
+        memory: some of the features that it was trained on.
     """
 
     head: nn.Module
@@ -64,9 +68,16 @@ class Trained:
     training: Mapping[str, Any]
     network: SegmenterConfig | None = None
     state: Mapping[str, Tensor] | None = None
+    memory: Memory | None = None
 
     @classmethod
-    def network_of(cls, learned: Learned, backbone: FrozenBackbone, method: str) -> Trained:
+    def network_of(
+        cls,
+        learned: Learned,
+        backbone: FrozenBackbone,
+        method: str,
+        memory: Memory | None = None,
+    ) -> Trained:
         """A network that was trained."""
         config = learned.classifier.segmenter.config
         return cls(
@@ -76,6 +87,7 @@ class Trained:
             learned.report | {"shares": _rounded(learned.shares)},
             config,
             learned.objective.state_dict(),
+            memory,
         )
 
     @classmethod
@@ -163,6 +175,7 @@ def write_bundle(
             training={
                 **(facts or {}),
                 **trained.training,
+                **({"memory": trained.memory.summary} if trained.memory else {}),
                 **({"registration": dict(registration)} if registration else {}),
             },
             network=None if trained.network is None else asdict(trained.network),
@@ -177,6 +190,8 @@ def write_bundle(
         _save(backbone.network.state_dict(), folder / NETWORK)
         if trained.state is not None:
             _save(trained.state, folder / TRAINING)
+        if trained.memory is not None:
+            save_arrays(trained.memory.tensors(), folder / MEMORY)
         return manifest(folder / BACKBONE), _answers(backbone, trained, images)
 
     return Bundle.write(out, fill, trained.weights, overwrite=overwrite)
@@ -249,8 +264,15 @@ def _answers(
 ) -> dict[str, NDArray[Any]]:
     """What an engine must answer to these images."""
     tokens = np.concatenate([backbone(image[None]) for image in images])
-    inputs = head_arguments(
-        torch.from_numpy(tokens), torch.ones(tokens.shape[:3]), trained.weights, trained.head
-    )
-    classes, _ = trained.head(**inputs)
-    return {"images": images, "tokens": tokens, "classes": classes.numpy()}
+    classes = classes_of(trained.head, trained.weights, tokens)
+    return {"images": images, "tokens": tokens, "classes": classes}
+
+
+@torch.inference_mode()
+def classes_of(
+    head: nn.Module, weights: Mapping[str, NDArray[np.float32]], tokens: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """What a head answers to the tokens (M, h, w, D) of all modalities: (H, W) uint8."""
+    presence = torch.ones(tokens.shape[:3])
+    classes, _ = head(**head_arguments(torch.from_numpy(tokens), presence, weights, head))
+    return np.asarray(classes.numpy(), np.uint8)

@@ -107,7 +107,11 @@ def find_neighbors(
         ModelError: a picture has no other to be compared with; with the published rule, fewer
             than are asked for.
     """
-    descriptors = describe(store, config, standardization)
+    return neighbors_of(store, describe(store, config, standardization), config)
+
+
+def neighbors_of(store: FeatureStore, descriptors: Tensor, config: NeighborConfig) -> Neighbors:
+    """As ``find_neighbors``, for pictures that have been described, (N, C) float32."""
     if not config.distinct_sources:
         return Neighbors(nearest(descriptors, config.count + 1)[:, 1:].numpy(), 0.0)
     order = np.lexsort((store.sources, store.stamps_ns, store.sequences))  # by drive, then time

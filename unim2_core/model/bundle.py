@@ -4,7 +4,9 @@
 ``weights.safetensors`` are the inputs of the head graph; ``onnx/`` holds both graphs;
 ``backbone.safetensors`` the weights of the frozen network, for torch;
 ``parity.npz`` an input and what the model must answer to it; ``training.safetensors``, where the
-model was trained, all its weights to go on learning from. No pickle, no torch.
+model was trained, all its weights to go on learning from, and ``memory.safetensors`` features of
+what it was trained on. A model that was adapted has these four in ``versions/NNNN``, and the
+manifest, which is replaced in one go, says in which: see ``versions``. No pickle, no torch.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ BACKBONE = "onnx/backbone.onnx"
 HEAD = "onnx/head.onnx"
 NETWORK = "backbone.safetensors"
 TRAINING = "training.safetensors"
+MEMORY = "memory.safetensors"
 PARITY = "parity.npz"
 UNLABELLED = 255
 """Class id of a place that has none."""
@@ -108,7 +111,14 @@ class Manifest(_Strict):
     network: dict[str, Any] | None = Field(
         default=None, description="form of the network, where one was trained"
     )
-    parent: str | None = None
+    parent: str | None = Field(default=None, description="sha256 of the version before")
+    number: int = Field(default=0, ge=0, description="of the version; 0 = as it was trained")
+    folder: Annotated[str, AfterValidator(_inside)] = Field(
+        default="", description="of this version's weights; the graphs are those of all versions"
+    )
+    labels_version: int = Field(
+        default=0, ge=0, description="raised whenever the table of labels changes"
+    )
     files: dict[Annotated[str, AfterValidator(_inside)], str] = Field(
         default_factory=dict, description="file -> sha256"
     )
@@ -216,10 +226,14 @@ class Bundle:
                 remedy="copy the bundle again, or train it again",
             )
 
+    def file(self, name: str) -> Path:
+        """Where a file of the served version is: ``WEIGHTS``, ``PARITY``, ``TRAINING``, ..."""
+        return self.path / self.manifest.folder / name
+
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """The inputs of the head graph other than tokens and presence."""
         try:
-            return dict(load_file(self.path / WEIGHTS))
+            return dict(load_file(self.file(WEIGHTS)))
         except (OSError, SafetensorError) as error:
             raise ModelError(
                 f"cannot read the weights of {self.path}",
@@ -230,7 +244,7 @@ class Bundle:
 
     def parity(self) -> dict[str, NDArray[Any]]:
         """Stored inputs and outputs of the graphs."""
-        with np.load(self.path / PARITY, allow_pickle=False) as arrays:
+        with np.load(self.file(PARITY), allow_pickle=False) as arrays:
             return dict(arrays)
 
     @classmethod

@@ -31,20 +31,28 @@ class Classifier(nn.Module):
         prototypes: (K, d) float32, of any length but zero.
         mean: (M, D) float32, subtracted from tokens.
         scale: (M, D) float32, multiplied after that.
+        valid: (K,) float32, 0 where an id is reserved and no class has it; None: all are in use.
     """
 
     prototypes: Tensor
     mean: Tensor
     scale: Tensor
+    valid: Tensor
 
     def __init__(
-        self, segmenter: Segmenter, prototypes: Tensor, mean: Tensor, scale: Tensor
+        self,
+        segmenter: Segmenter,
+        prototypes: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        valid: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.segmenter = segmenter.eval()
         self.register_buffer("prototypes", F.normalize(prototypes.detach().float(), dim=1))
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
+        self.register_buffer("valid", torch.ones(len(prototypes)) if valid is None else valid)
 
     @classmethod
     def load(cls, bundle: Bundle) -> Classifier:
@@ -64,7 +72,7 @@ class Classifier(nn.Module):
         try:
             form = {**network, "modalities": tuple(network["modalities"])}
             segmenter = Segmenter(SegmenterConfig(**form))
-            state = load_file(bundle.path / TRAINING)
+            state = load_file(bundle.file(TRAINING))
             own = {
                 name.removeprefix(PREFIX): part
                 for name, part in state.items()
@@ -72,7 +80,8 @@ class Classifier(nn.Module):
             }
             segmenter.load_state_dict(own)
             weights = {name: torch.from_numpy(part) for name, part in bundle.weights().items()}
-            return cls(segmenter, *(weights[name] for name in ("prototypes", "mean", "scale")))
+            own_inputs = ("prototypes", "mean", "scale", "valid")
+            return cls(segmenter, *(weights[name] for name in own_inputs))
         except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
             raise ModelError(
                 f"cannot read the network of {bundle.path}",
@@ -117,7 +126,16 @@ class Classifier(nn.Module):
 
         Arguments as in ``codes``.
         """
-        return F.conv2d(self.codes(tokens, presence), self.prototypes[:, :, None, None])
+        return self._to_classes(self.codes(tokens, presence))
+
+    def _to_classes(self, codes: Tensor) -> Tensor:
+        """Codes (B, d, h, w) times prototypes; below every true score where an id is reserved."""
+        scores: Tensor = F.conv2d(codes, self.prototypes[:, :, None, None])
+        if bool((self.valid > 0).all()):
+            return scores
+        length = codes.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        below: Tensor = scores - 4.0 * length * (1.0 - self.valid)[:, None, None]
+        return below
 
     def margins(
         self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
@@ -130,8 +148,7 @@ class Classifier(nn.Module):
         self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
     ) -> Tensor:
         """As ``scores``, which they order alike, but in [-1, 1]: (B, K, h, w) float32."""
-        codes = F.normalize(self.codes(tokens, presence), dim=1)
-        return F.conv2d(codes, self.prototypes[:, :, None, None])
+        return self._to_classes(F.normalize(self.codes(tokens, presence), dim=1))
 
     def head_inputs(self, full_margin: float) -> dict[str, NDArray[np.float32]]:
         """The inputs of ``SegmenterHead`` other than tokens and presence, by name.
@@ -143,7 +160,7 @@ class Classifier(nn.Module):
             "mean": self.mean,
             "scale": self.scale,
             "prototypes": self.prototypes,
-            "valid": torch.ones(len(self.prototypes)),
+            "valid": self.valid,
             "full_margin": torch.tensor(max(full_margin, 1e-6)),
             **head_weights(self.segmenter),
         }

@@ -6,6 +6,7 @@ one file, at once, and going back is writing the earlier one again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from unim2_core.errors import ModelError
 from unim2_core.files import sha256, write_atomically
 from unim2_core.model.bundle import MANIFEST, Bundle, Label, Manifest
+from unim2_core.model.versions import changing
 
 HISTORY = "history"
 """Folder of a bundle with the manifests of earlier versions, each named after its sha256."""
@@ -39,6 +41,7 @@ def relabelled(bundle: Bundle, labels: Sequence[Label], served_as: Mapping[int, 
         "labels": tuple(labels),
         "served_as": {cluster: served_as[cluster] for cluster in sorted(served_as)},
         "parent": bundle.sha256,
+        "labels_version": 1 + max(own.labels_version, *_earlier_tables(bundle.path)),
     }
     try:
         manifest = Manifest.model_validate(content)
@@ -49,7 +52,8 @@ def relabelled(bundle: Bundle, labels: Sequence[Label], served_as: Mapping[int, 
             found=error.errors()[0]["msg"],
             remedy="leave at least one class that is not unknown",
         ) from error
-    return _replaced(bundle, (manifest.model_dump_json(indent=2) + "\n").encode())
+    with changing(bundle.path):
+        return _replaced(bundle, (manifest.model_dump_json(indent=2) + "\n").encode())
 
 
 def put_back(bundle: Bundle) -> Bundle:
@@ -68,11 +72,23 @@ def put_back(bundle: Bundle) -> Bundle:
             found=f"no whole manifest of {parent[:12]}" if parent else "a version without one",
             remedy="name the classes again: unim2 name --help",
         )
-    return _replaced(bundle, earlier.read_bytes())
+    with changing(bundle.path):
+        return _replaced(bundle, earlier.read_bytes())
 
 
 def _kept(path: Path, version: str) -> Path:
     return path / HISTORY / f"{version}.json"
+
+
+def _earlier_tables(path: Path) -> list[int]:
+    """Numbers of the tables of labels that there have been; 0 where there was none."""
+    found = [0]
+    for file in (path / HISTORY).glob("*.json"):
+        try:
+            found.append(int(json.loads(file.read_bytes())["labels_version"]))
+        except (OSError, ValueError, KeyError, TypeError):  # damaged, or from before numbers
+            continue
+    return found
 
 
 def _replaced(bundle: Bundle, content: bytes) -> Bundle:
