@@ -16,7 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from version_samples import add, make_bundle, weights
 
 from unim2_core.errors import ModelError, Unim2Error
-from unim2_core.model.bundle import Bundle
+from unim2_core.model.bundle import MANIFEST, NETWORK, Bundle
+from unim2_core.model.relabelling import put_back, relabelled
 from unim2_core.model.versions import (
     HISTORY,
     approve,
@@ -195,3 +196,38 @@ def test_whenever_a_process_is_killed_an_accepted_version_is_served(path: Path) 
         shutil.rmtree(copy)
     assert calls > 10
     assert seen == {1, 2}
+
+
+def test_names_that_a_person_gave_stay_when_another_version_is_served(path: Path) -> None:
+    add(path)
+    cluster = Bundle(path).manifest.labels[1]
+    named = relabelled(Bundle(path), [cluster.model_copy(update={"name": "road"})], {0: 1})
+    assert named.manifest.labels_version == 1
+    with changing(path):
+        back = go_back(path)
+    assert (value(path), back.manifest.number) == (0, 0)
+    assert [label.name for label in back.manifest.labels] == ["road"]
+    assert back.manifest.served_as == {0: 1}
+    assert back.manifest.labels_version == 1  # the same table as before
+
+
+def test_a_table_of_labels_never_gets_the_number_of_another(path: Path) -> None:
+    labels = Bundle(path).manifest.labels
+    first = relabelled(Bundle(path), labels[:1], {1: 0})
+    second = relabelled(put_back(first), labels[1:], {0: 1})
+    assert (first.manifest.labels_version, second.manifest.labels_version) == (1, 2)
+
+
+def test_classes_are_not_renamed_while_another_process_changes_the_model(path: Path) -> None:
+    bundle = Bundle(path)
+    with changing(path), pytest.raises(ModelError, match="being changed by another process"):
+        relabelled(bundle, bundle.manifest.labels[:1], {1: 0})
+    assert Bundle(path).sha256 == bundle.sha256
+
+
+def test_the_weights_of_the_backbone_belong_to_every_version(path: Path) -> None:
+    (path / NETWORK).write_bytes(b"weights")
+    manifest = Bundle(path).manifest
+    files = {**manifest.files, NETWORK: hashlib.sha256(b"weights").hexdigest()}
+    (path / MANIFEST).write_text(manifest.model_copy(update={"files": files}).model_dump_json())
+    assert add(path).manifest.files[NETWORK] == files[NETWORK]
