@@ -93,15 +93,12 @@ class Configured:
         self.deactivate()
         self._services.close()
         self.outputs.close()
-        self._parameters.forget()
 
     def retune(self, settings: SegmentParameters, rig: Rig | None) -> None:
-        """Put parameters into force that were changed at run time."""
+        """Put parameters into force that were changed at run time; ``poll`` loads a new model."""
         self.outputs.alpha, self.outputs.lazy = settings.overlay_alpha, settings.lazy
         if self.segmenting is not None and rig is not None and rig != self.segmenting.rig:
             self.segmenting.retune(rig)
-        if Path(settings.model) != self.server.path:
-            self.server.reload(settings)
 
     def poll(self) -> None:
         """Put into force what was loaded; look at the bundle; say what became of a snapshot."""
@@ -110,6 +107,9 @@ class Configured:
             said = self.server.poll(self._replace)
             if said:
                 log.info(said)
+            settings = self._parameters.table
+            if Path(settings.model) != self.server.path and self.server.job is None:
+                self.server.reload(settings)
             self._watch()
             if self._writing is not None and self._writing.outcome.done():
                 writing, self._writing = self._writing, None

@@ -50,12 +50,21 @@ def ros(args: list[str] | None = None) -> Iterator[None]:
         rclpy.try_shutdown()
 
 
-def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:
+def spin(
+    node: Node,
+    until: Callable[[], bool] = lambda: False,
+    on_error: Callable[[Exception], None] | None = None,
+) -> None:
     """Run a node's callbacks until the process is interrupted, or until something holds.
 
     A terminal and ``ros2 launch`` both send SIGINT: the second one must not cut short what the
     first has begun. SIGTERM ends the process at once from then on. From here on signals raise
     nothing: an exception could be lost in whatever code it happened to meet.
+
+    Args:
+        node: the node.
+        until: looked at after each callback.
+        on_error: called with what a callback raises, and on it goes; None: that ends it.
     """
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -64,6 +73,13 @@ def spin(node: Node, until: Callable[[], bool] = lambda: False) -> None:
     executor.add_node(node)
     with contextlib.suppress(ExternalShutdownException):
         while not interrupted.is_set() and not until():
-            executor.spin_once(timeout_sec=POLL_S)
+            try:
+                executor.spin_once(timeout_sec=POLL_S)
+            except ExternalShutdownException:
+                raise
+            except Exception as error:
+                if on_error is None:
+                    raise
+                on_error(error)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError, Unim2Error
 from unim2_core.inference.pipeline import Pipeline
-from unim2_core.inference.served_heads import KEPT
 from unim2_core.model.bundle import HEAD, MANIFEST, Bundle
 from unim2_core.showing.palette import color_table
 from unim2_ros.jobs import Job
@@ -177,9 +176,11 @@ class ModelServer:
         self._bundles[bundle.sha256] = bundle
         labels = bundle.manifest.labels
         self._colors[bundle.sha256] = color_table({label.id: label.color for label in labels})
+        pipelines = filter(None, (self.pipeline, self._earlier))
+        reachable = {version for one in pipelines for version in one.engine.heads.versions}
         for versions in (self._bundles, self._colors):
-            while len(versions) > 2 * (KEPT + 1):  # of the pipeline and of the one before it
-                versions.pop(next(iter(versions)))
+            for version in versions.keys() - reachable - {bundle.sha256}:
+                del versions[version]
 
 
 def same_graphs(one: Bundle, other: Bundle) -> bool:

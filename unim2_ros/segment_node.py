@@ -163,6 +163,11 @@ class SegmentNode(LifecycleNode):
         entries = self._reporter.entries(self._configured, self._loading, self.failure)
         self._diagnostics.publish(report(self.get_clock().now(), entries))
 
+    def survive(self, error: Exception) -> None:
+        """Report what a callback raised, which should not be, and go on."""
+        self._record.problem = f"a callback failed: {type(error).__name__}: {error}"
+        self.get_logger().error(self._record.problem, throttle_duration_sec=PROGRESS_S)
+
     def finish(self) -> None:
         """Let the frame at hand finish and say what became of every image."""
         if self._configured is not None:
@@ -177,7 +182,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         with ros(args):
             node = SegmentNode()
-            spin(node, until=lambda: node.gave_up)
+            spin(node, until=lambda: node.gave_up, on_error=node.survive)
             if node.gave_up and node.failure is not None:
                 raise node.failure
             node.finish()

@@ -120,6 +120,21 @@ def test_a_model_that_is_damaged_or_gone_is_not_taken_and_the_old_one_goes_on(
         )
 
 
+def test_another_model_by_parameter(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.unim2"
+    second = _with_classes_reversed(model, other, graphs_touched=True)
+    with talking(tmp_path, DOMAIN, f"model:={model}") as talker:
+        masks = talker.listen("/segment/segmentation", Image)
+        before = _labels_of(talker, masks)
+        refused = talker.set_parameter("model", str(tmp_path / "none.unim2"))
+        assert not refused.successful
+        assert "no model bundle at" in refused.reason
+        assert talker.set_parameter("model", str(other)).successful
+        assert talker.until(lambda: talker.version() == second)
+        after = _labels_of(talker, masks)
+        np.testing.assert_array_equal(after[before != 255], 3 - before[before != 255])
+
+
 def test_pause(model_path: Path, tmp_path: Path) -> None:
     with talking(tmp_path, DOMAIN, f"model:={model_path}") as talker:
         masks = talker.listen("/segment/segmentation", Image)

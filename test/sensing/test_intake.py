@@ -185,3 +185,18 @@ def test_four_topics_are_grouped_to_one_frame() -> None:
     intake.reset()
     assert intake.counters["polarization/part 0 reset"] == 1
     assert min(aolp, np.pi - aolp) == pytest.approx(0, abs=1e-3)
+
+
+def test_other_times_take_effect_and_counts_go_on() -> None:
+    intake = Intake(_rig())
+    intake.add("/thermal/image", _thermal(0), START_NS)
+    assert len(intake.add("/rgb/image", _rgb(0), START_NS + 1)) == 1
+    intake.add("/thermal/image", _thermal(1), START_NS + PERIOD_NS)
+    before = intake.counters
+    intake.retune(_rig(thermal={**KELVIN, "required": True}))
+    assert intake.rig.sensors["thermal"].required
+    assert intake.counters["sets"] == before["sets"] == 1
+    assert intake.counters["thermal/reset"] == 1
+    assert intake.add("/rgb/image", _rgb(2), START_NS + 2 * PERIOD_NS) + intake.flush() == []
+    assert intake.counters["rgb/required thermal missing"] == 1
+    assert intake.counters["sets"] == 1

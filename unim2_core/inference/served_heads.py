@@ -64,6 +64,11 @@ class ServedHeads:
         self._earlier: deque[HeadWeights] = deque(maxlen=KEPT)
         self.current = HeadWeights.padded(version, weights, served)
 
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """The versions that can be put back, oldest first, and the one that runs."""
+        return (*(earlier.version for earlier in self._earlier), self.current.version)
+
     def replace(self, version: str, weights: Weights, served: Table | None = None) -> None:
         """Serve other weights from the next frame on.
 

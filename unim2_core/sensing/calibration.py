@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isfinite
 from typing import Any, TypeVar
 
 import cv2
@@ -53,7 +54,7 @@ class Intrinsics:
     def __post_init__(self) -> None:
         numbers = (self.fx, self.fy, self.cx, self.cy)
         positive = self.fx > 0 and self.fy > 0 and self.width > 0 and self.height > 0
-        if not (positive and np.isfinite(numbers).all()):
+        if not (positive and all(map(isfinite, numbers))):
             raise RigError(
                 "a camera without calibration",
                 expected="finite numbers, focal lengths and an image size greater than zero",
