@@ -29,7 +29,7 @@ from rich.table import Table
 from unim2_core.errors import Unim2Error
 from unim2_core.inference.backends import LIBRARIES
 from unim2_core.inference.bundling import export_head
-from unim2_core.inference.export import export_backbone
+from unim2_core.inference.export import export_backbone, export_module
 from unim2_core.learning.methods import recipe
 from unim2_core.model.backbone import BACKBONES, DinoV3
 from unim2_core.model.heads import decided
@@ -211,7 +211,7 @@ def head(folder: Path, rounds: int, threads: int) -> dict[str, Any]:
         "scale": np.ones((count, dim), np.float32),
         "prototypes": draw.standard_normal((CLUSTERS, config.code_dim), np.float32),
         "valid": np.ones(CLUSTERS, np.float32),
-        "full_margin": np.float32(0.2).reshape(()),
+        "full_margin": np.array(0.2, np.float32),
     }
     grid = (HEIGHT // size.patch_size, WIDTH // size.patch_size)
     tokens = draw.standard_normal((count, *grid, dim), np.float32)
@@ -232,16 +232,13 @@ def head(folder: Path, rounds: int, threads: int) -> dict[str, Any]:
             "presence": presence,
         }
         end = folder / f"end{stride}.onnx"
-        program = torch.onnx.export(
+        export_module(
             Decision(size.patch_size // stride),
-            kwargs={name: torch.from_numpy(array) for name, array in scores.items()},
-            input_names=list(scores),
-            output_names=["classes", "confidence"],
-            dynamo=True,
-            verbose=False,
+            end,
+            {name: torch.from_numpy(array) for name, array in scores.items()},
+            outputs=("classes", "confidence"),
+            dynamic=dict.fromkeys(scores),
         )
-        assert program is not None
-        program.save(end)
         for backend in ("onnxruntime", "openvino"):
             if not LIBRARIES[backend].installed:
                 continue

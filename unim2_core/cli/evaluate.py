@@ -10,6 +10,7 @@ import typer
 from unim2_core.cli.console import progress, warn, write_json
 from unim2_core.cli.options import (
     BackendName,
+    DeviceName,
     HalfAuxiliaries,
     JsonFile,
     PrecisionName,
@@ -65,6 +66,7 @@ def command(
     ] = False,
     backend: BackendName = "auto",
     precision: PrecisionName = "fp32",
+    device: DeviceName = "auto",
     half_auxiliaries: HalfAuxiliaries = False,
     json_file: JsonFile = None,
     confusion: Annotated[
@@ -106,7 +108,7 @@ def command(
     subsets = {CHOSEN: used}
     if each_missing and len(used) > 1:
         subsets |= {f"without {out}": [n for n in used if n != out] for out in used}
-    engine = Engine(bundle, backend, precision=precision)
+    engine = Engine(bundle, backend, precision=precision, device=device)
     for refusal in engine.refused:
         warn(refusal)
     with progress("evaluating", source.limit) as advance:
