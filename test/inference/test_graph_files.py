@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from unim2_core.inference.graph_files import (
 from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
 from unim2_core.model.bundle import Bundle
 from unim2_core.model.heads import ClusterHead
+from unim2_core.model.relabelling import relabelled
 from unim2_core.model.segmenter_head import SegmenterHead
 
 FREE, FIXED = None, (64, 96)
@@ -146,28 +148,33 @@ def test_half_precision_keeps_what_needs_the_range(model: Bundle, tmp_path: Path
 def test_nvidias_parser_and_compiler_take_every_graph(
     model: Bundle, form: Form, tmp_path: Path
 ) -> None:
-    trt = pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx: graphs not compiled")
     made = export(model, tmp_path / "out", form)
-    logger = trt.Logger(trt.Logger.ERROR)
     assert sorted(made.graphs) == [BACKBONE, FROZEN, HEAD]
     for name, described in made.graphs.items():
-        builder = trt.Builder(logger)
-        typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-        network = builder.create_network(typed)
-        parser = trt.OnnxParser(network, logger)
-        parsed = parser.parse((tmp_path / "out" / name).read_bytes())
-        assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        config = builder.create_builder_config()
-        if form.size is None:
-            profile = builder.create_optimization_profile()
-            for value, axes in described.inputs.items():
-                ranges = [[_length(axis, each) for axis in axes] for each in (2, 3, 5)]
-                profile.set_shape(value, *ranges)
-            config.add_optimization_profile(profile)
-        else:
-            outputs = [network.get_output(i) for i in range(network.num_outputs)]
-            assert all(-1 not in tuple(tensor.shape) for tensor in outputs)
-        assert builder.build_serialized_network(network, config) is not None
+        build(tmp_path / "out" / name, described.inputs, form)
+
+
+def build(path: Path, inputs: dict[str, list[int | str]], form: Form) -> None:
+    """Parse and compile a graph; fails where NVIDIA's library refuses it."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="no tensorrt-rtx: graphs not compiled")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed)
+    parser = trt.OnnxParser(network, logger)
+    parsed = parser.parse(path.read_bytes())
+    assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    if form.size is None:
+        profile = builder.create_optimization_profile()
+        for value, axes in inputs.items():
+            ranges = [[_length(axis, each) for axis in axes] for each in (2, 3, 5)]
+            profile.set_shape(value, *ranges)
+        config.add_optimization_profile(profile)
+    else:
+        outputs = [network.get_output(i) for i in range(network.num_outputs)]
+        assert all(-1 not in tuple(tensor.shape) for tensor in outputs)
+    assert builder.build_serialized_network(network, config) is not None
 
 
 def _length(axis: int | str, count: int) -> int:
@@ -176,6 +183,20 @@ def _length(axis: int | str, count: int) -> int:
         return axis
     factor, star, _ = axis.partition("*")
     return (int(factor) if star else 1) * count
+
+
+@pytest.mark.trt
+def test_merged_classes_are_looked_up_in_the_one_graph(model: Bundle, tmp_path: Path) -> None:
+    copy = Bundle(Path(shutil.copytree(model.path, tmp_path / "merged.unim2")))
+    merged = relabelled(copy, copy.manifest.labels[:3], {3: 0, 4: 255})
+    form = Form(FIXED, frozen=True)
+    manifest = export(merged, tmp_path / "out", form)
+    assert manifest.served_as == {3: 0, 4: 255}
+    _, clusters, _, classes = run(tmp_path / "out", images(FIXED))
+    assert {3, 4} & set(np.unique(clusters)), "nothing to merge"
+    table = np.array([0, 1, 2, 0, 255], np.uint8)
+    assert (classes != table[clusters]).mean() < 0.002
+    build(tmp_path / "out" / FROZEN, manifest.graphs[FROZEN].inputs, form)
 
 
 def test_manifest_says_what_is_there(model: Bundle, tmp_path: Path) -> None:

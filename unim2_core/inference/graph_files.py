@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, helper
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
@@ -74,6 +74,9 @@ class ExportManifest(_Strict):
     opset: int
     modalities: tuple[bundles.ModalityEntry, ...]
     labels: tuple[bundles.Label, ...]
+    served_as: dict[int, int] = Field(
+        description="cluster of the head -> class; the one graph has looked it up already"
+    )
     graphs: dict[str, GraphFile]
     weights_sha256: str
     parity: dict[str, float]
@@ -127,6 +130,7 @@ def export(bundle: Bundle, out: Path, form: Form, overwrite: bool = False) -> Ex
             opset=backbone.opset_import[0].version,
             modalities=bundle.manifest.modalities,
             labels=bundle.manifest.labels,
+            served_as=bundle.manifest.served_as,
             graphs={name: _described(graph, folder / name) for name, graph in made.items()},
             weights_sha256=sha256(folder / WEIGHTS),
             parity=vars(parity),
@@ -159,7 +163,7 @@ def _formed(
     served = {} if form.size is None else {name: part.shape for name, part in weights.items()}
     made = {BACKBONE: fixed(backbone, seen), HEAD: fixed(head, {**inputs, **served, **answers})}
     if form.frozen:
-        whole = merged(backbone, head, bundle.weights())
+        whole = merged(backbone, head, bundle.weights(), manifest.served_as)
         made[FROZEN] = fixed(whole, {"images": (count, height, columns, 3), **answers})
     return made
 

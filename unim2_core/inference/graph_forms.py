@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, compose, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, compose, helper, numpy_helper
 
 from unim2_core.errors import ModelError
 
@@ -97,7 +97,10 @@ def _prune(model: ModelProto) -> None:
 
 
 def merged(
-    backbone: ModelProto, head: ModelProto, weights: Mapping[str, NDArray[np.float32]]
+    backbone: ModelProto,
+    head: ModelProto,
+    weights: Mapping[str, NDArray[np.float32]],
+    served_as: Mapping[int, int],
 ) -> ModelProto:
     """One graph from images to classes, all modalities being present and aligned.
 
@@ -105,6 +108,7 @@ def merged(
         backbone: of a bundle.
         head: of the same.
         weights: of the head; they become part of the graph.
+        served_as: cluster -> class it is served as; the others have their own number.
     """
     only = {"rename_inputs": False, "rename_outputs": False}
     made = compose.merge_models(
@@ -128,5 +132,25 @@ def merged(
         )
     ):
         graph.node.insert(at + number, node)
+    if served_as:
+        _look_up(graph, served_as)
     onnx.checker.check_model(made, full_check=True)
     return made
+
+
+def _look_up(graph: GraphProto, served_as: Mapping[int, int]) -> None:
+    """Let ``classes`` be what its clusters are served as."""
+    at, last = next((n, node) for n, node in enumerate(graph.node) if "classes" in node.output)
+    table = np.arange(256, dtype=np.int32)
+    table[list(served_as)] = list(served_as.values())
+    graph.initializer.append(numpy_helper.from_array(table, "served_as"))
+    # Before the cast to uint8, which TensorRT takes from float32 alone, and as an output alone.
+    for number, node in enumerate(
+        (
+            helper.make_node("Cast", [last.input[0]], ["clusters"], to=TensorProto.INT32),
+            helper.make_node("Gather", ["served_as", "clusters"], ["class_numbers"]),
+            helper.make_node("Cast", ["class_numbers"], ["class_values"], to=TensorProto.FLOAT),
+        )
+    ):
+        graph.node.insert(at + number, node)
+    last.input[0] = "class_values"
