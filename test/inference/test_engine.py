@@ -213,7 +213,7 @@ def test_graphs_with_other_inputs_are_refused(model_path: Path, tmp_path: Path) 
     text = text.replace(sha256(model_path / HEAD), sha256(copy / HEAD))
     (copy / MANIFEST).write_text(text)
     with pytest.raises(ModelError, match="cannot run the graphs"):
-        Engine(Bundle(copy))
+        Engine(Bundle(copy), "onnxruntime")
 
 
 @pytest.mark.parametrize(
