@@ -80,6 +80,7 @@ class Served:
         weights: as ``Bundle.weights``, for ``ServedHeads.replace``.
         labels: what the ids mean.
         labels_version: raised whenever the labels change.
+        table: (256,) uint8, the class that each cluster is served as.
     """
 
     sha256: str
@@ -87,6 +88,7 @@ class Served:
     weights: Mapping[str, NDArray[np.float32]]
     labels: tuple[Label, ...]
     labels_version: int
+    table: NDArray[np.uint8]
 
 
 def served(path: Path) -> Served:
@@ -103,6 +105,7 @@ def served(path: Path) -> Served:
         bundle.weights(),
         manifest.labels,
         manifest.labels_version,
+        manifest.served,
     )
 
 
