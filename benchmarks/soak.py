@@ -4,7 +4,7 @@
 
 Four cameras of 640x480 that fail in turn all the while, an engine that answers at once. Prints a
 row a sample; exits with 1 where memory grew by more than 2 % after every fault had come once
-(queues fill for the first time then), a thread was left over, or shared memory stayed behind.
+(queues have filled by then), a thread was left over, or shared memory stayed behind.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError, Unim2Error
 from unim2_core.inference.pipeline import Pipeline
+from unim2_core.inference.served_heads import Weights
 from unim2_core.model.bundle import HEAD, MANIFEST, Bundle
 from unim2_core.showing.palette import color_table
 from unim2_ros.jobs import Job
@@ -40,6 +42,21 @@ def load_pipeline(settings: SegmentParameters, bundle: Bundle | None = None) -> 
     return pipeline
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What was loaded to take the place of what runs.
+
+    Attributes:
+        bundle: the model.
+        weights: of its head, where the graphs that run serve it too.
+        pipeline: all of it, where they do not.
+    """
+
+    bundle: Bundle
+    weights: Weights | None = None
+    pipeline: Pipeline | None = None
+
+
 class ModelServer:
     """The pipeline in force and what may take its place.
 
@@ -53,7 +70,7 @@ class ModelServer:
 
     def __init__(self, pipeline: Pipeline, settings: SegmentParameters) -> None:
         self.pipeline = pipeline
-        self.job: Job[tuple[Bundle, Pipeline | None]] | None = None
+        self.job: Job[Loaded] | None = None
         self.trouble = ""
         self._settings = settings
         self._earlier: Pipeline | None = None
@@ -80,7 +97,7 @@ class ModelServer:
         """(256, 3) uint8 colour of each class of a version that was served."""
         return self._colors[version]
 
-    def reload(self, settings: SegmentParameters) -> Job[tuple[Bundle, Pipeline | None]]:
+    def reload(self, settings: SegmentParameters) -> Job[Loaded]:
         """Begin to load what lies at ``settings.model`` now; ``poll`` puts it into force.
 
         Raises:
@@ -95,10 +112,11 @@ class ModelServer:
         self._settings = settings
         self._seen_ns = _modified_ns(path)
 
-        def work() -> tuple[Bundle, Pipeline | None]:
+        def work() -> Loaded:
             bundle = Bundle(path)
-            same = same_graphs(running, bundle)
-            return bundle, None if same else load_pipeline(settings, bundle)
+            if same_graphs(running, bundle):
+                return Loaded(bundle, weights=bundle.weights())
+            return Loaded(bundle, pipeline=load_pipeline(settings, bundle))
 
         self.job = Job(f"loading {path}", work)
         return self.job
@@ -120,10 +138,12 @@ class ModelServer:
         job, self.job = self.job, None
         before = self.version
         try:
-            bundle, pipeline = job.outcome.result()
-            if pipeline is None and bundle.sha256 != before:
+            loaded = job.outcome.result()
+            bundle, pipeline = loaded.bundle, loaded.pipeline
+            self._know(bundle)  # first: the worker may serve it at once
+            if loaded.weights is not None and bundle.sha256 != before:
                 self.pipeline.engine.heads.replace(
-                    bundle.sha256, bundle.weights(), bundle.manifest.served
+                    bundle.sha256, loaded.weights, bundle.manifest.served
                 )
         except Exception as error:
             known = isinstance(error, Unim2Error)
@@ -132,7 +152,6 @@ class ModelServer:
                 f"the model was not replaced, version {before[:12]} goes on: {self.trouble}"
             ) from error
         self.trouble = ""
-        self._know(bundle)
         if pipeline is not None:
             earlier = self.pipeline
             replace(pipeline)

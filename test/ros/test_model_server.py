@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'unim2[
 from unim2_core.errors import ModelError, Unim2Error
 from unim2_core.inference.served_heads import KEPT, ServedHeads
 from unim2_core.model.bundle import Bundle
-from unim2_ros.model_server import ModelServer
+from unim2_ros.model_server import Loaded, ModelServer
 from unim2_ros.parameters import SegmentParameters
 
 pytestmark = pytest.mark.ros
@@ -39,7 +39,7 @@ def server(model_path: Path) -> ModelServer:
     return ModelServer(_pipeline(_Version(model_path, "v0")), settings)
 
 
-def _served(server: ModelServer, loaded: tuple[Bundle, Any]) -> str:
+def _served(server: ModelServer, loaded: Loaded) -> str:
     outcome = SimpleNamespace(done=lambda: True, result=lambda: loaded)
     server.job = SimpleNamespace(outcome=outcome)
 
@@ -53,10 +53,10 @@ def test_every_version_that_can_be_put_back_is_known(
     server: ModelServer, model_path: Path
 ) -> None:
     whole = _Version(model_path, "w0")
-    assert "loaded" in _served(server, (whole, _pipeline(whole)))
+    assert "loaded" in _served(server, Loaded(whole, pipeline=_pipeline(whole)))
     for number in range(1, 30):
         version = _Version(model_path, f"w{number}")
-        assert "new weights" in _served(server, (version, None))
+        assert "new weights" in _served(server, Loaded(version, weights=version.weights()))
     assert server.version == "w29"
     seen = []
 
