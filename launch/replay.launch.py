@@ -5,14 +5,12 @@ Example:
 """
 
 import sys
-from importlib.util import find_spec
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
     IncludeLaunchDescription,
-    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
 )
@@ -63,7 +61,6 @@ def _arguments() -> list[DeclareLaunchArgument]:
 
 def _replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     given = context.launch_configurations
-    adapt = given["adapt"] == "true"
     passed = {name: given[name] for name in PASSED_ON} | {"use_sim_time": "true"}
     play = ExecuteProcess(
         cmd=[
@@ -74,12 +71,11 @@ def _replay(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output="screen",
     )
     entities: list[LaunchDescriptionEntity] = []
-    if adapt and find_spec("unim2_core.cli.adapt") is None:
-        entities.append(LogInfo(msg="adapt:=true: this version of unim2 cannot adapt yet"))
-    elif adapt:
+    if given["adapt"] == "true":
         passed["watch_model"] = "1.0"
+        rig = ["--rig", given["rig"]] if given["rig"] else []
         learn = ExecuteProcess(
-            cmd=[*UNIM2, "adapt", given["model"], "--bag", given["bag"]], output="screen"
+            cmd=[*UNIM2, "adapt", given["model"], "--bag", given["bag"], *rig], output="screen"
         )
         entities.append(RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[learn])))
     segment = IncludeLaunchDescription(

@@ -13,7 +13,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from unim2_core.inference.backends import Backend, Precision
+from unim2_core.inference.backends import Backend, Device, Precision
 from unim2_core.sensing.rig import SENSORS, Rig
 from unim2_core.shares import share
 from unim2_ros.dds import profile_environment
@@ -23,6 +23,7 @@ PARAMETERS = {
     "rig": str,
     "backend": str,
     "precision": str,
+    "device": str,
     "half_auxiliaries": bool,
     "autostart": bool,
     "watch_model": float,
@@ -76,6 +77,12 @@ def _arguments() -> list[DeclareLaunchArgument]:
             default_value="",
             choices=["", *get_args(Precision)],
             description="What they compute in; empty: as in params_file, else fp32",
+        ),
+        DeclareLaunchArgument(
+            "device",
+            default_value="",
+            choices=["", *get_args(Device)],
+            description="Where they run; empty: as in params_file, else what the backend prefers",
         ),
         DeclareLaunchArgument(
             "half_auxiliaries",

@@ -37,6 +37,7 @@ def load_pipeline(settings: SegmentParameters, bundle: Bundle | None = None) -> 
         settings.threads,
         settings.precision,
         settings.half_auxiliaries,
+        settings.device,
     )
     pipeline.warm_up()
     return pipeline

@@ -14,7 +14,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from unim2_core.errors import RigError, Unim2Error
-from unim2_core.inference.backends import AUTO, Backend, Precision
+from unim2_core.inference.backends import AUTO, Backend, Device, Precision
 from unim2_core.model.bundle import MANIFEST
 from unim2_core.sensing.rig import Rig, Sensor
 from unim2_ros.descriptors import descriptor
@@ -48,6 +48,7 @@ class SegmentParameters(BaseModel):
     rig: str = _unconfigured("", "path of the rig file; empty: <sensor>/image, aligned sensors")
     backend: Backend = _unconfigured(AUTO, "what runs the graphs; auto: the first that passes")
     precision: Precision = _unconfigured("fp32", "what the graphs compute in")
+    device: Device = _unconfigured("auto", "where they run; auto: what the backend prefers")
     half_auxiliaries: bool = _unconfigured(
         False, "all sensors but the reference at half the resolution: faster"
     )

@@ -42,6 +42,9 @@ BackendOption = Annotated[
 PrecisionOption = Annotated[
     Precision | None, typer.Option("--precision", help="As in the params file, else fp32.")
 ]
+DeviceOption = Annotated[
+    Device | None, typer.Option("--device", help="As in the params file, else auto.")
+]
 HalfAuxiliaries = Annotated[
     bool,
     typer.Option(

@@ -12,7 +12,13 @@ from typing import Annotated
 import typer
 
 from unim2_core.cli.console import fail
-from unim2_core.cli.options import BackendOption, HalfAuxiliaries, PrecisionOption, RigFile
+from unim2_core.cli.options import (
+    BackendOption,
+    DeviceOption,
+    HalfAuxiliaries,
+    PrecisionOption,
+    RigFile,
+)
 from unim2_core.errors import Unim2Error
 
 app = typer.Typer(help="The live node and its tools.", no_args_is_help=True)
@@ -27,6 +33,7 @@ def segment(
     rig: RigFile = None,
     backend: BackendOption = None,
     precision: PrecisionOption = None,
+    device: DeviceOption = None,
     half_auxiliaries: HalfAuxiliaries = False,
     params_file: Annotated[
         Path | None, typer.Option("--params-file", help="ROS parameters, YAML.", dir_okay=False)
@@ -39,7 +46,13 @@ def segment(
     arguments = ["--ros-args"]
     if params_file:
         arguments += ["--params-file", str(params_file)]
-    given = {"model": model, "rig": rig, "backend": backend, "precision": precision}
+    given = {
+        "model": model,
+        "rig": rig,
+        "backend": backend,
+        "precision": precision,
+        "device": device,
+    }
     for name, value in given.items():
         if value is not None:
             arguments += parameter(name, value)
