@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -14,6 +14,7 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: pip install
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from unim2_core.inference.backends import Backend
 from unim2_core.sensing.rig import Rig
 from unim2_ros.parameters import Parameters
 
@@ -65,7 +66,8 @@ def test_descriptors_say_type_range_words_and_when(node: Node, parameters: Param
     threads = node.describe_parameter("threads")
     assert (threads.integer_range[0].from_value, threads.integer_range[0].to_value) == (0, 256)
     backend = node.describe_parameter("backend").additional_constraints
-    assert backend == "one of auto, openvino, onnxruntime; can be changed while unconfigured"
+    known = ", ".join(get_args(Backend))
+    assert backend == f"one of {known}; can be changed while unconfigured"
     assert node.describe_parameter("autostart").read_only
     age = node.describe_parameter("thermal.max_age_s")
     assert age.description == "largest skew to the reference that is used"
