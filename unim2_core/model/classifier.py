@@ -134,8 +134,8 @@ class Classifier(nn.Module):
         if bool((self.valid > 0).all()):
             return scores
         length = codes.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        below: Tensor = scores - 4.0 * length * (1.0 - self.valid)[:, None, None]
-        return below
+        below: Tensor = 4.0 * length * (1.0 - self.valid)[:, None, None]
+        return scores - below
 
     def margins(
         self, tokens: Mapping[str, Tensor], presence: Mapping[str, Tensor] | None = None
