@@ -102,7 +102,9 @@ def _backends() -> Iterator[Finding]:
     if not there:
         yield error("backends", "none is installed", "pip install onnxruntime")
     for name, library in LIBRARIES.items():
-        if name in there:
+        if not library.device_there():
+            yield ok("backends", f"{name}: there is no {library.devices[0].upper()} device for it")
+        elif name in there:
             version = installed(library.module) or "of unknown version"
             precisions = ", ".join(library.precisions)
             yield ok("backends", f"{name} {version}: {precisions}; --model holds it to the gate")

@@ -43,7 +43,8 @@ def _gate(model: Path) -> Iterator[Finding]:
     bundle = Bundle(model)
     passed = False
     for name, library in LIBRARIES.items():
-        for precision in library.precisions if library.installed else ():
+        usable = library.installed and library.device_there()
+        for precision in library.precisions if usable else ():
             try:
                 engine = Engine(bundle, name, precision=precision)
             except ModelError as refusal:
