@@ -155,7 +155,12 @@ class Configured:
 
     def _save(self) -> str:
         if self._writing is not None:
-            raise Unim2Error("the snapshot before is still being written: wait for it")
+            raise Unim2Error(
+                "the snapshot before is still being written",
+                expected="one at a time",
+                found=f"one under way for {self._writing.seconds:.0f} s",
+                remedy="wait for it; the log names it when it is done",
+            )
         writing = Job("writing a snapshot", self._snapshots.save)
         if writing.done_within(ANSWER_S):
             return str(writing.outcome.result())

@@ -106,7 +106,10 @@ class ModelServer:
         """
         if self.job is not None:
             raise Unim2Error(
-                f"{self.job.what} is under way since {self.job.seconds:.0f} s: wait for it"
+                f"{self.job.what} is under way",
+                expected="one at a time",
+                found=f"one under way for {self.job.seconds:.0f} s",
+                remedy="wait for it; log and /diagnostics say when it is done",
             )
         running = self.pipeline.bundle
         path = Path(settings.model)
@@ -150,7 +153,10 @@ class ModelServer:
             known = isinstance(error, Unim2Error)
             self.trouble = str(error) if known else f"{type(error).__name__}: {error}"
             raise ModelError(
-                f"the model was not replaced, version {before[:12]} goes on: {self.trouble}"
+                "the model was not replaced",
+                expected="a whole bundle that this engine can run",
+                found=self.trouble,
+                remedy=f"mend it and reload; version {before[:12]} goes on meanwhile",
             ) from error
         self.trouble = ""
         if pipeline is not None:

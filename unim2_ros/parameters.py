@@ -211,11 +211,19 @@ class Parameters:
         if late:
             raise Unim2Error(
                 f"{late[0]} takes effect when the node is configured: clean it up first "
-                "(ros2 lifecycle set NODE deactivate, then cleanup)"
+                "(ros2 lifecycle set NODE deactivate, then cleanup)",
+                expected="the node unconfigured",
+                found="the node configured",
+                remedy="ros2 lifecycle set NODE deactivate, then cleanup",
             )
         model = table.get("model")
         if model is not None and not (Path(model) / MANIFEST).is_file():
-            raise Unim2Error(f"no model bundle at {model!r}: there is no {MANIFEST} in it")
+            raise Unim2Error(
+                f"no model bundle at {model!r}: there is no {MANIFEST} in it",
+                expected="a directory NAME.unim2",
+                found=f"no {MANIFEST}",
+                remedy="mend the path; the model before goes on",
+            )
 
 
 def _rig_parameters(rig: Rig) -> dict[str, tuple[Any, Any]]:

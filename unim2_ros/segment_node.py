@@ -59,8 +59,16 @@ class SegmentNode(LifecycleNode):
         self.failure = None
         try:
             self._configure()
+        except Unim2Error as error:
+            self.failure = error
         except Exception as error:  # whatever it is: the node lives and says it
-            self.failure = error if isinstance(error, Unim2Error) else Unim2Error(repr(error))
+            self.failure = Unim2Error(
+                "the node cannot be configured",
+                expected="a model, a rig and an engine that load",
+                found=repr(error),
+                remedy="report it, with the log",
+            )
+        if self.failure is not None:
             self.get_logger().error(f"cannot configure: {self.failure}")
             self._free()
             return FAILURE
