@@ -40,6 +40,8 @@ def manifest(clusters: int = 3, names: tuple[str, ...] = ("thermal", "rgb", "nir
 class Engine:
     """Cluster 2 where the red mean is above a half, 0 below, 255 where nothing is seen."""
 
+    batched = False
+
     def __init__(self) -> None:
         self.backbone, self.told = Means(), []
 

@@ -133,5 +133,5 @@ def _libraries() -> tuple[Any, Any]:
             found=str(error),
             remedy="pip install 'unim2[openvino]'",
         ) from error
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way changes handlers of others
     return nncf, openvino
