@@ -16,6 +16,8 @@ from unim2_core.cli.main import app
 from unim2_core.errors import ModelError
 from unim2_core.inference import timing, work
 from unim2_core.inference.backends import LIBRARIES
+from unim2_core.inference.engine import Engine
+from unim2_core.inference.fastest import FILE
 from unim2_core.model.bundle import NETWORK, Bundle
 from unim2_core.showing import bars
 
@@ -40,6 +42,20 @@ def test_every_backend_and_precision_has_a_row(model_path: Path, tmp_path: Path)
         assert "refused" in engine or engine["parity"]["token_cosine"] > 0.999
         assert engine["backend"] in out
     assert "a float32 matrix product beside it" in out
+
+
+def test_the_fastest_is_chosen_where_that_is_asked_for(model_path: Path, tmp_path: Path) -> None:
+    copy, file = tmp_path / "model.unim2", tmp_path / "bench.json"
+    shutil.copytree(model_path, copy)
+    assert bench(copy, "--rounds", 1, "--threads", 1)[0] == 0
+    assert not (copy / "engines" / FILE).exists()
+    status, out, errors = bench(copy, *("--rounds", 2, "--threads", 1, "--choose", "--json", file))
+    assert status == 0, errors
+    rows = [e for e in json.loads(file.read_text())["engines"] if "refused" not in e]
+    exact = [row for row in rows if row["precision"] == "fp32"]
+    best = min(exact, key=lambda row: row["backbone_ms"] + row["head_ms"])["backend"]
+    assert f"{best} in fp32" in " ".join(out.partition("auto begins with")[2].split())
+    assert Engine(Bundle(copy), threads=1).backend == best
 
 
 def test_the_stages_of_a_bags_frames_and_a_plot(model_path: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unim2_core.errors import ModelError
 from unim2_core.files import sha256
-from unim2_core.inference import backends
+from unim2_core.inference import backends, fastest
 from unim2_core.inference.backends import LIBRARIES, Backend, Device, Graph, Precision
 from unim2_core.inference.engine import Engine
 from unim2_core.inference.parity import EXACT
@@ -284,3 +284,40 @@ def test_what_is_not_installed_is_named_with_its_package(
     with pytest.raises(ModelError, match="openvino cannot be used") as caught:
         Engine(Bundle(model_path), "openvino")
     assert "pip install" in caught.value.remedy
+
+
+def test_auto_begins_with_what_was_measured_to_be_fastest_here(
+    model_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, lambda graph: graph)  # openvino, onnxruntime: both run
+    bundle = Bundle(Path(shutil.copytree(model_path, tmp_path / "model.unim2")))
+    assert Engine(bundle).backend == "openvino"
+    file = fastest.keep(bundle, {"fp32": ["onnxruntime", "openvino", "gone"]}, "auto", 0)  # type: ignore[list-item]
+    assert file.parent == bundle.path / "engines"
+    assert Engine(bundle).backend == "onnxruntime"
+    assert Engine(bundle, "openvino").backend == "openvino"
+    assert Engine(bundle, threads=1).backend == "openvino"  # that was not measured
+    content = file.read_text()
+    for stale in (content.replace("cores", "wheels"), content[:-9], "{}", "[]"):
+        file.write_text(stale)
+        assert Engine(bundle).backend == "openvino"
+
+
+def test_onnx_runtime_on_a_gpu_is_used_or_refused_and_never_left_out_silently(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unim2_core.inference import onnxruntime as module
+
+    bundle = Bundle(model_path)
+    if module.CUDA not in module.onnxruntime.get_available_providers():
+        with pytest.raises(ModelError, match="does not run on a GPU here") as caught:
+            Engine(bundle, "onnxruntime", device="cuda")
+        assert "onnxruntime-gpu" in caught.value.remedy
+        listed = [module.CUDA, module.CPU]
+        monkeypatch.setattr(module.onnxruntime, "get_available_providers", lambda: listed)
+        with pytest.raises(ModelError, match=f"{module.CPU} started"):
+            Engine(bundle, "onnxruntime", device="cuda")
+        assert not Engine(bundle, "onnxruntime").batched
+    else:
+        engine = Engine(bundle, "onnxruntime", device="cuda")
+        assert engine.batched and EXACT.passes(engine.parity)

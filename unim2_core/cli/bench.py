@@ -15,7 +15,8 @@ from unim2_core.cli.console import console, progress, warn, write_json
 from unim2_core.cli.options import DeviceName, JsonFile, RigFile, Topics, rig_from
 from unim2_core.data.drives import check_topics
 from unim2_core.errors import ModelError
-from unim2_core.inference.backends import Device
+from unim2_core.inference.backends import Backend, Device
+from unim2_core.inference.fastest import keep
 from unim2_core.inference.pipeline import Pipeline
 from unim2_core.inference.stages import stage_times
 from unim2_core.inference.timing import Timing, Timings, every_engine
@@ -39,6 +40,9 @@ def command(
     ] = None,
     rig: RigFile = None,
     topic: Topics = None,
+    choose: Annotated[
+        bool, typer.Option("--choose", help="Let --backend auto begin with the fastest here.")
+    ] = False,
     json_file: JsonFile = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="PNG of the times to write.", dir_okay=False)
@@ -49,6 +53,9 @@ def command(
     A frame is all modalities of the model, as large as it was trained for. The engines and a
     float32 matrix product, the measure of the CPU, take turns; figures are medians. With a bag the
     fastest engine runs its first frames, all stages. Exit status 1 where no engine can be used.
+
+    With --choose the order is kept beside the model's engines, and --backend auto goes by it as
+    long as machine, libraries and backbone stay the same.
 
     Example: unim2 bench site.unim2 --bag drive --json bench.json --plot bench.png
     """
@@ -73,6 +80,13 @@ def command(
         if timing.refused:
             console.print(escape(f"{timing.backend} {timing.precision}: {timing.refused}"))
     running = [timing for timing in timings.engines if not timing.refused]
+    if choose and running:
+        order: dict[str, list[Backend]] = {}
+        for timing in sorted(running, key=_frame_ms):
+            order.setdefault(timing.precision, []).append(timing.backend)
+        kept = keep(bundle, order, device, threads)
+        words = ", ".join(f"{names[0]} in {precision}" for precision, names in order.items())
+        console.print(escape(f"auto begins with {words} on this machine: {kept}"))
     stages = {}
     if bag and running:
         fastest = min(running, key=_frame_ms)

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from unim2_core import __version__
 from unim2_core.cli.doctor_findings import Check, Finding, error, ok, warning
-from unim2_core.cli.environment import cores, installed, memory_gib, processor
+from unim2_core.cli.environment import cores, installed, memory_gib
 from unim2_core.cli.learning_data import default_cache
 from unim2_core.errors import ModelError
 from unim2_core.inference.backends import LIBRARIES
+from unim2_core.inference.fastest import processor
 from unim2_core.model.weights import HUB, cache_folder, resolve_weights
 
 OLDEST, NEWEST = (3, 10), (3, 13)

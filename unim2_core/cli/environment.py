@@ -9,12 +9,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from unim2_core import __version__
+from unim2_core.inference.fastest import processor
 
 PACKAGES = (
     *("numpy", "opencv-python-headless", "onnxruntime", "openvino", "torch", "rosbags"),
     *("ros-rclpy", "rerun-sdk"),
 )
-CPUINFO, MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+MEMINFO = Path("/proc/meminfo")
 
 
 def environment() -> dict[str, str]:
@@ -46,19 +47,6 @@ def cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not Linux
         return os.cpu_count() or 1
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        lines = CPUINFO.read_text().splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model"):
-            return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def memory_gib() -> float | None:

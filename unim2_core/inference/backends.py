@@ -75,10 +75,10 @@ def _openvino(path: Path, precision: Precision, threads: int, _: Device) -> Grap
     return OpenVinoGraph(path, precision, threads)
 
 
-def _onnxruntime(path: Path, _: Precision, threads: int, __: Device) -> Graph:
+def _onnxruntime(path: Path, _: Precision, threads: int, device: Device) -> Graph:
     from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
 
-    return OnnxRuntimeGraph(path, threads)
+    return OnnxRuntimeGraph(path, threads, device)
 
 
 def _torch(path: Path, precision: Precision, threads: int, device: Device) -> Graph:
@@ -98,7 +98,7 @@ LIBRARIES: Mapping[Backend, Library] = {
         other="tensorrt_rtx",
         device_there=device_there,
     ),
-    "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime),
+    "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime, ("cpu", "cuda")),
     "openvino": Library("openvino", ("fp32", "bf16", "int8"), _openvino),
     "torch": Library("torch", ("fp32", "bf16", "fp16"), _torch, ("cpu", "cuda")),
 }

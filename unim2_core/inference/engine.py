@@ -17,6 +17,7 @@ from unim2_core.inference.backends import (
     Precision,
     candidates,
 )
+from unim2_core.inference.fastest import in_order
 from unim2_core.inference.parity import Parity, gate_of
 from unim2_core.inference.served_heads import ServedHeads
 from unim2_core.model.bundle import BACKBONE, HEAD, Bundle
@@ -60,7 +61,8 @@ class Engine:
 
         Args:
             bundle: the model.
-            backend: ``auto`` takes the first that passes the check; the others are not loaded.
+            backend: ``auto`` takes the first that passes the check, beginning with what was
+                measured to be the fastest here; the others are not loaded.
             threads: cores to use; 0 means all.
             precision: to compute in.
             device: to run on; ``auto`` leaves it to the backend.
@@ -75,6 +77,8 @@ class Engine:
         self.refused: list[str] = []
         self._device = device
         names = candidates(backend, precision, device)
+        if backend == AUTO:
+            names = in_order(bundle, names, precision, device, threads)
         for name in names:
             try:
                 self._backbone, self._head, self.parity = self._open(bundle, name, threads)
