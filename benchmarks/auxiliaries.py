@@ -46,10 +46,11 @@ def trained(folder: Path, steps: int) -> tuple[Path, Rig]:
         config = DriveConfig(seed=seed, condition=condition, duration_s=20.0, rate_hz=2.0)  # type: ignore[arg-type]
         drives.append(folder / condition)
         write_drive(drives[-1], config)
-    rig = default_rig(DriveConfig(rate_hz=30.0))
+    rig = default_rig(DriveConfig(rate_hz=2.0))
     places = Places(folder / "model.unim2", folder / "cache", folder / "run")
     made = train_on_drives(*(drives, rig, MODALITIES, places), clusters=CLUSTERS, steps=steps)
-    return made.path, rig
+    # Images of the slower drive have to count for as long as none follows.
+    return made.path, default_rig(DriveConfig(rate_hz=30.0 / EVERY))
 
 
 def thinned(drive: Path, out: Path, rig: Rig) -> Path:

@@ -16,7 +16,7 @@ from unim2_core.errors import ModelError
 from unim2_core.files import sha256
 from unim2_core.inference import parity, quantization
 from unim2_core.inference.engine import Engine
-from unim2_core.inference.int8 import FACTS, FOLDER, GRAPH
+from unim2_core.inference.int8 import FACTS, FILES, Quantized, folder_of
 from unim2_core.inference.parity import APPROXIMATE, Gate
 from unim2_core.model.bundle import BACKBONE, HEAD, MANIFEST, NETWORK, PARITY, WEIGHTS, Bundle
 
@@ -100,26 +100,30 @@ def quantize(*arguments: object) -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-def test_an_int8_graph_is_made_once_and_then_run(model: Path, drive: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_an_int8_graph_is_made_once_and_then_run(
+    model: Path, drive: Path, tmp_path: Path, backend: Quantized
+) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "model.unim2"))
     before = Bundle(copy).sha256
     with pytest.raises(ModelError, match="has no int8 graph") as caught:
-        Engine(Bundle(copy), precision="int8")
-    assert "unim2 quantize" in caught.value.remedy
+        Engine(Bundle(copy), backend, precision="int8")
+    assert f"unim2 quantize BAG --model NAME.unim2 --backend {backend}" in caught.value.remedy
     facts = tmp_path / "facts.json"
-    status, out, errors = quantize(drive, "--model", copy, "--frames", 8, "--json", facts)
+    options = ("--frames", 8, "--backend", backend, "--json", facts)
+    status, out, errors = quantize(drive, "--model", copy, *options)
     assert status == 0, errors
     assert "int8 on 4 held-out sets" in out
     found = json.loads(facts.read_text())
-    assert found == json.loads((copy / FOLDER / FACTS).read_text())
+    assert found == json.loads((copy / folder_of(backend) / FACTS).read_text())
     assert found["calibrated"] == found["held_out"] == 4
     bundle = Bundle(copy)
     assert bundle.sha256 == before  # the model is the same one
     engine = Engine(bundle, precision="int8")
-    assert engine.backend == "openvino" and APPROXIMATE.passes(engine.parity)
-    exact = Engine(bundle, "openvino")
+    assert engine.backend == backend and APPROXIMATE.passes(engine.parity)
+    exact = Engine(bundle, backend)
     assert engine.parity.max_error > 10 * exact.parity.max_error  # it is really another precision
-    small = (copy / FOLDER / GRAPH).with_suffix(".bin").stat().st_size
+    small = (copy / folder_of(backend) / FILES[backend][-1]).stat().st_size
     assert small < 0.6 * (copy / BACKBONE).stat().st_size
 
 
@@ -133,7 +137,7 @@ def test_one_that_is_too_far_off_is_refused_with_its_figures(
     assert status == 1
     assert "int8 is too far from float32 on 2 held-out sets" in errors
     assert "found:    0.9" in errors
-    assert not (copy / FOLDER).exists() and not list((copy / "engines").iterdir())
+    assert not (copy / folder_of("openvino")).exists() and not list((copy / "engines").iterdir())
 
 
 @pytest.mark.slow
@@ -142,15 +146,15 @@ def test_a_graph_of_another_backbone_or_a_damaged_one_is_not_run(
 ) -> None:
     copy = Path(shutil.copytree(model, tmp_path / "model.unim2"))
     assert quantize(drive, "--model", copy, "--frames", 4)[0] == 0
-    facts = json.loads((copy / FOLDER / FACTS).read_text())
-    (copy / FOLDER / FACTS).write_text(json.dumps(facts | {"backbone": "0" * 64}))
+    facts = json.loads((copy / folder_of("openvino") / FACTS).read_text())
+    (copy / folder_of("openvino") / FACTS).write_text(json.dumps(facts | {"backbone": "0" * 64}))
     with pytest.raises(ModelError, match="does not fit this model"):
         Engine(Bundle(copy), precision="int8")
-    (copy / FOLDER / FACTS).write_text(json.dumps(facts))
-    (copy / FOLDER / GRAPH).write_text("cut")
+    (copy / folder_of("openvino") / FACTS).write_text(json.dumps(facts))
+    (copy / folder_of("openvino") / FILES["openvino"][0]).write_text("cut")
     with pytest.raises(ModelError, match="does not fit this model") as caught:
         Engine(Bundle(copy), precision="int8")
-    assert GRAPH in caught.value.expected
+    assert FILES["openvino"][0] in caught.value.expected
 
 
 def test_int8_has_a_gate_of_its_own() -> None:

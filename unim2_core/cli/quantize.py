@@ -10,7 +10,7 @@ import typer
 from unim2_core.cli.console import console, progress, warn, write_json
 from unim2_core.cli.options import JsonFile, RigFile, Topics, rig_from
 from unim2_core.data.drives import spread_sets
-from unim2_core.inference.int8 import FOLDER
+from unim2_core.inference.int8 import Quantized, folder_of
 from unim2_core.inference.pipeline import Pipeline
 from unim2_core.model.bundle import Bundle
 
@@ -23,9 +23,12 @@ def command(
     frames: Annotated[
         int, typer.Option(min=4, max=1000, help="Frame sets, spread over the drive.")
     ] = 40,
+    backend: Annotated[
+        Quantized, typer.Option("--backend", help="What is to run it; each has its own.")
+    ] = "openvino",
     json_file: JsonFile = None,
 ) -> None:
-    """Make an int8 graph of a model's backbone, for OpenVINO, and put it into the bundle.
+    """Make an int8 graph of a model's backbone and put it into the bundle.
 
     Half of the frame sets give the ranges of the numbers inside the network. On the other half
     tokens and classes are held against float32's: a graph that is too far off is not kept, and
@@ -36,7 +39,7 @@ def command(
     from unim2_core.inference.quantization import quantize
 
     bundle = Bundle(model)
-    pipeline = Pipeline(bundle, rig_from(rig, topic), "openvino")
+    pipeline = Pipeline(bundle, rig_from(rig, topic), backend)
     for sentence in pipeline.shortcomings:
         warn(sentence)
     sets = []
@@ -46,10 +49,11 @@ def command(
             sets.append({name: image for name, (_, image) in encoded.images.items()})
             advance(done)
     with console.status("quantizing: some minutes for a large backbone"):
-        made = quantize(bundle, [one for one in sets if one], bag.name)
+        made = quantize(bundle, [one for one in sets if one], bag.name, backend)
     console.print(
         f"int8 on {made.held_out} held-out sets: token cosine {made.token_cosine:.5f} or more, "
-        f"label agreement {made.agreement:.4f} to float32; kept in {FOLDER} of {model.name}"
+        f"label agreement {made.agreement:.4f} to float32; kept in {folder_of(backend)} of "
+        f"{model.name}"
     )
     if json_file:
         write_json(json_file, made.model_dump())

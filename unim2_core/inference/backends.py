@@ -71,13 +71,16 @@ def _openvino(path: Path, precision: Precision, threads: int, _: Device) -> Grap
     from unim2_core.inference.openvino import OpenVinoGraph
 
     if precision == "int8" and path.name == Path(BACKBONE).name:  # the head is small: float32
-        path = int8_graph(path)
+        path = int8_graph(path, "openvino")
     return OpenVinoGraph(path, precision, threads)
 
 
-def _onnxruntime(path: Path, _: Precision, threads: int, device: Device) -> Graph:
+def _onnxruntime(path: Path, precision: Precision, threads: int, device: Device) -> Graph:
+    from unim2_core.inference.int8 import int8_graph
     from unim2_core.inference.onnxruntime import OnnxRuntimeGraph
 
+    if precision == "int8" and path.name == Path(BACKBONE).name:
+        path = int8_graph(path, "onnxruntime")
     return OnnxRuntimeGraph(path, threads, device)
 
 
@@ -98,7 +101,7 @@ LIBRARIES: Mapping[Backend, Library] = {
         other="tensorrt_rtx",
         device_there=device_there,
     ),
-    "onnxruntime": Library("onnxruntime", ("fp32",), _onnxruntime, ("cpu", "cuda")),
+    "onnxruntime": Library("onnxruntime", ("fp32", "int8"), _onnxruntime, ("cpu", "cuda")),
     "openvino": Library("openvino", ("fp32", "bf16", "int8"), _openvino),
     "torch": Library("torch", ("fp32", "bf16", "fp16"), _torch, ("cpu", "cuda")),
 }

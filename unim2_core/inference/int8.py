@@ -1,25 +1,30 @@
-"""The int8 graph of a bundle: kept beside it, never run for another backbone than its own."""
+"""The int8 graphs of a bundle: kept beside it, never run for another backbone than its own."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unim2_core.errors import ModelError
 from unim2_core.files import cannot_write, sha256
 from unim2_core.inference.parity import Parity
-from unim2_core.model.bundle import BACKBONE
+from unim2_core.model.bundle import BACKBONE, ENGINES
 
-FOLDER = "engines/int8"
-GRAPH = "backbone.xml"
-WEIGHTS = "backbone.bin"
+Quantized = Literal["openvino", "onnxruntime"]
+"""The backends that run one, each its own."""
+FILES: Mapping[Quantized, tuple[str, ...]] = {
+    "openvino": ("backbone.xml", "backbone.bin"),
+    "onnxruntime": ("backbone.onnx",),
+}
+"""The first of them is the graph."""
 FACTS = "calibration.json"
-TO_DO = "make one from a drive of yours: unim2 quantize BAG --model NAME.unim2"
+TO_DO = "make one from a drive of yours: unim2 quantize BAG --model NAME.unim2 --backend {}"
 
 
 class Calibration(BaseModel):
@@ -55,24 +60,30 @@ class Calibration(BaseModel):
         return Parity(self.token_cosine, self.max_error, self.agreement)
 
 
-def int8_graph(path: Path) -> Path:
+def folder_of(backend: Quantized) -> str:
+    """Where a bundle has the int8 graph of a backend."""
+    return f"{ENGINES}/int8-{backend}"
+
+
+def int8_graph(path: Path, backend: Quantized) -> Path:
     """The int8 graph that stands for a backbone's.
 
     Args:
         path: the backbone's graph inside its bundle.
+        backend: that is to run it.
 
     Raises:
         ModelError: there is none, it is damaged, or made from another backbone.
     """
-    folder = bundle_of(path) / FOLDER
+    folder = bundle_of(path) / folder_of(backend)
     try:
         facts = Calibration.model_validate_json((folder / FACTS).read_bytes())
     except (OSError, ValidationError) as error:
         raise ModelError(
-            "this model has no int8 graph",
+            f"this model has no int8 graph for {backend}",
             expected=f"{folder / FACTS}",
             found="nothing" if isinstance(error, OSError) else str(error).splitlines()[0],
-            remedy=TO_DO,
+            remedy=TO_DO.format(backend),
         ) from error
     wanted = {"the backbone": (path, facts.backbone)}
     wanted |= {name: (folder / name, digest) for name, digest in facts.files.items()}
@@ -83,25 +94,29 @@ def int8_graph(path: Path) -> Path:
                 f"the int8 graph in {folder} does not fit this model",
                 expected=f"{name} with sha256 {digest[:12]}",
                 found=found[:12],
-                remedy=TO_DO,
+                remedy=TO_DO.format(backend),
             )
-    return folder / GRAPH
+    return folder / FILES[backend][0]
 
 
 def write_int8(
-    bundle: Path, fill: Callable[[Path], Calibration], keep: Callable[[Calibration], bool]
+    bundle: Path,
+    backend: Quantized,
+    fill: Callable[[Path], Calibration],
+    keep: Callable[[Calibration], bool],
 ) -> Calibration:
     """Put an int8 graph into a bundle, whole or not at all; one that was there is replaced.
 
     Args:
         bundle: its directory.
-        fill: called with an empty directory for both files of the graph.
+        backend: that is to run it.
+        fill: called with an empty directory for the files of the graph.
         keep: whether the graph is good enough; otherwise nothing changes.
 
     Raises:
         Unim2Error: the bundle cannot be written to.
     """
-    place = bundle / FOLDER
+    place = bundle / folder_of(backend)
     try:
         place.parent.mkdir(exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))

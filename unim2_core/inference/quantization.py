@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from unim2_core.errors import ModelError
 from unim2_core.files import sha256
 from unim2_core.inference.backends import LIBRARIES, Graph
 from unim2_core.inference.engine import Engine
-from unim2_core.inference.int8 import FOLDER, GRAPH, WEIGHTS, Calibration, write_int8
+from unim2_core.inference.int8 import FILES, Calibration, Quantized, folder_of, write_int8
 from unim2_core.inference.parity import Parity, gate_of
 from unim2_core.model.bundle import BACKBONE, Bundle
 
@@ -23,7 +24,9 @@ FEWEST = 4
 """Frame sets: half of them give the ranges, the others the figures."""
 
 
-def quantize(bundle: Bundle, sets: Sequence[Images], bag: str) -> Calibration:
+def quantize(
+    bundle: Bundle, sets: Sequence[Images], bag: str, backend: Quantized = "openvino"
+) -> Calibration:
     """Make the int8 graph of a bundle's backbone, and keep it where it is good enough.
 
     Every second set gives the ranges of the numbers inside the network; the others are held out,
@@ -34,13 +37,14 @@ def quantize(bundle: Bundle, sets: Sequence[Images], bag: str) -> Calibration:
         bundle: the model; the graph is put into it.
         sets: modality -> (H, W, 3) uint8 as the backbone sees it; of the whole drive.
         bag: name of the drive.
+        backend: that is to run it.
 
     Returns:
         What was kept.
 
     Raises:
-        ModelError: there are too few sets, OpenVINO or NNCF is not there or cannot, or the graph
-            is too far from float32; nothing in the bundle has changed then.
+        ModelError: there are too few sets, a library is not there or cannot, or the graph is too
+            far from float32; nothing in the bundle has changed then.
     """
     if len(sets) < FEWEST:
         raise ModelError(
@@ -49,43 +53,53 @@ def quantize(bundle: Bundle, sets: Sequence[Images], bag: str) -> Calibration:
             found=str(len(sets)),
             remedy="give a longer drive",
         )
-    nncf, openvino = _libraries()
-    exact = Engine(bundle, "openvino")
+    nncf, library = _libraries(backend)
+    exact = Engine(bundle, backend)
     calibrated, held_out = sets[::2], sets[1::2]
+    graph_file = FILES[backend][0]
 
     def fill(folder: Path) -> Calibration:
         images = [image[None] for one in calibrated for image in one.values()]
-        model = nncf.quantize(
-            openvino.Core().read_model(bundle.path / BACKBONE),
-            nncf.Dataset(images),
-            model_type=nncf.ModelType.TRANSFORMER,
-            subset_size=len(images),
-            ignored_scope=nncf.IgnoredScope(types=["Convolution"]),
-        )
-        openvino.save_model(model, folder / GRAPH, compress_to_fp16=False)
-        # The library is asked for float32: what is int8 says so by itself.
-        graph = LIBRARIES["openvino"].load(folder / GRAPH, "fp32", 0, "cpu")
+        source = bundle.path / BACKBONE
+        convolution = "Conv" if backend == "onnxruntime" else "Convolution"
+        options = {
+            "model_type": nncf.ModelType.TRANSFORMER,
+            "subset_size": len(images),
+            "ignored_scope": nncf.IgnoredScope(types=[convolution]),
+        }
+        if backend == "onnxruntime":
+            given = nncf.Dataset([{"images": image} for image in images])
+            library.save(
+                nncf.quantize(library.load(source), given, **options), folder / graph_file
+            )
+        else:
+            read = library.Core().read_model(source)
+            model = nncf.quantize(read, nncf.Dataset(images), **options)
+            library.save_model(model, folder / graph_file, compress_to_fp16=False)
+        # The backend is asked for float32: what is int8 says so by itself.
+        graph = LIBRARIES[backend].load(folder / graph_file, "fp32", 0, "cpu")
         found = compared(bundle, exact, graph, held_out)
         return Calibration(
-            backbone=sha256(bundle.path / BACKBONE),
-            files={name: sha256(folder / name) for name in (GRAPH, WEIGHTS)},
+            backbone=sha256(source),
+            files={name: sha256(folder / name) for name in FILES[backend]},
             bag=bag,
             calibrated=len(calibrated),
             held_out=len(held_out),
             token_cosine=found.token_cosine,
             max_error=found.max_error,
             agreement=found.agreement,
-            versions={"openvino": openvino.__version__, "nncf": nncf.__version__},
+            versions={one.__name__: one.__version__ for one in (library, nncf)},
         )
 
     gate = gate_of("int8")
-    made = write_int8(bundle.path, fill, lambda facts: gate.passes(facts.parity))
+    made = write_int8(bundle.path, backend, fill, lambda facts: gate.passes(facts.parity))
     if not gate.passes(made.parity):
         raise ModelError(
             f"int8 is too far from float32 on {made.held_out} held-out sets of {bag}",
             expected=str(gate),
             found=str(made.parity),
-            remedy=f"give more --frames or a drive more like the next ones; {FOLDER} is as it was",
+            remedy="give more --frames or a drive more like the next ones; "
+            f"{folder_of(backend)} is as it was",
         )
     return made
 
@@ -122,16 +136,21 @@ def compared(bundle: Bundle, exact: Engine, graph: Graph, sets: Sequence[Images]
     )
 
 
-def _libraries() -> tuple[Any, Any]:
+def _libraries(backend: Quantized) -> tuple[Any, Any]:
+    """NNCF, and what reads and writes the backend's graphs."""
+    name = "onnx" if backend == "onnxruntime" else "openvino"
     try:
         import nncf
-        import openvino
+
+        library = import_module(name)
     except ImportError as error:
         raise ModelError(
             "a graph cannot be quantized here",
-            expected="openvino and nncf",
+            expected=f"{name} and nncf",
             found=str(error),
-            remedy="pip install 'unim2[openvino]'",
+            remedy="pip install 'unim2[openvino]'"
+            if name == "openvino"
+            else "pip install 'unim2[openvino,train]'",
         ) from error
     logging.getLogger("nncf").setLevel(logging.ERROR)  # its own way changes handlers of others
-    return nncf, openvino
+    return nncf, library
