@@ -77,7 +77,7 @@ class Configured:
         assert self._parameters.rig is not None  # adopted when this was made
         self.segmenting = Segmenting(
             *(self._node, self.server, self.outputs, self._parameters.rig),
-            *(self._record, self._snapshots),
+            *(self._record, self._snapshots, self._parameters.table.matching),
             paused=self._paused,
         )
         self.outputs.publish_labels(self.server.bundle(self.server.version))

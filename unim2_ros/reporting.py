@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
 from unim2_core.errors import Unim2Error
+from unim2_ros.approximate import NO_PARTNER
 from unim2_ros.configured import Configured
 from unim2_ros.diagnostics import ERROR, OK, WARN, status
 from unim2_ros.jobs import Job
@@ -150,8 +151,15 @@ def _model(server: ModelServer) -> dict[str, object]:
 
 
 def _dropped(grown: Mapping[str, int]) -> list[str]:
-    """A sentence for each required sensor whose absence has cost images."""
-    return [
+    """A sentence for each sensor without which there is no output, and which was not there."""
+    unmatched = [
+        f"no output: sync approximate waits for {key.partition(NO_PARTNER)[2]} ({count} images of "
+        f"{key.partition('/')[0]} dropped): start that sensor, take it out of the rig, or "
+        "configure the node with sync unim2"
+        for key, count in grown.items()
+        if NO_PARTNER in key
+    ]
+    return unmatched + [
         f"no output: {key.partition('/')[2]} ({count} images dropped): start that sensor, or set "
         f"{key.split()[1]}.required to false"
         for key, count in grown.items()

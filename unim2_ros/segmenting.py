@@ -17,7 +17,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from unim2_core.errors import DecodeError, Unim2Error
-from unim2_core.sensing.intake import Intake, Parts
+from unim2_core.sensing.intake import Intake, Matching, Parts
 from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.synchronizer import MatchedSet
 from unim2_ros.diagnostics import sensor_status
@@ -79,6 +79,7 @@ class Segmenting:
         rig: Rig,
         record: Record,
         snapshots: Snapshots,
+        matching: Matching | None = None,
         *,
         paused: bool = False,
     ) -> None:
@@ -91,12 +92,13 @@ class Segmenting:
             rig: the sensors, with what parameters change in them.
             record: where counts go.
             snapshots: keep what came in last.
+            matching: see ``Intake``.
             paused: begin paused.
         """
         self.paused = paused
         self._node, self._server, self._outputs = node, server, outputs
         self._record, self._snapshots = record, snapshots
-        self._intake = Intake(rig)
+        self._intake = Intake(rig, matching)
         self._lock = threading.Lock()  # of the intake
         self._skipped: Counter[str] = Counter({IDLE: 0})
         self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}

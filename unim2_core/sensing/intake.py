@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +13,19 @@ from unim2_core.sensing.decoding import Decoder
 from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.grouping import StampGrouper
 from unim2_core.sensing.rig import Rig, Sensor
-from unim2_core.sensing.synchronizer import MatchedSet, Member, StreamPolicy, Synchronizer
+from unim2_core.sensing.synchronizer import (
+    MatchedSet,
+    Matcher,
+    Member,
+    StreamPolicy,
+    Synchronizer,
+)
 
 NANOSECONDS = 1_000_000_000
 
 Parts = dict[str, Any]
 """Part name -> message; one part named ``image`` where a sensor has one topic."""
+Matching = Callable[[Rig], Matcher[Parts]]
 
 _OPTIONAL_PARTS = {"dolp_aolp": frozenset({"s0"})}
 
@@ -30,13 +37,17 @@ class Intake:
     thread safe: the caller holds a lock around ``add``, ``advance``, ``flush`` and ``reset``;
     ``decode`` may run beside them.
 
+    Args:
+        rig: the sensors.
+        matching: makes what decides which images belong together; left out: our synchronizer.
+
     Attributes:
         rig: the sensors.
         dropped: every message or image that was not used, ``sensor/reason`` -> count, apart from
             what the synchronizer counts itself.
     """
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, matching: Matching | None = None) -> None:
         self.rig = rig
         self.dropped: Counter[str] = Counter()
         self._routes: dict[str, tuple[str, str]] = {}
@@ -47,7 +58,8 @@ class Intake:
             if sensor.topics:
                 optional = _OPTIONAL_PARTS.get(sensor.polarization.layout, frozenset())
                 self._groupers[name] = StampGrouper(tuple(sensor.topics), optional)
-        self._synchronizer = _synchronizer(rig)
+        self._matching = matching or _synchronizer
+        self._synchronizer = self._matching(rig)
         self._counted: Counter[str] = Counter()  # by synchronizers before this one
         self._decoder = Decoder(rig)
         self._cameras: dict[str, Intrinsics] = {}
@@ -137,7 +149,7 @@ class Intake:
         self.reset()
         self._counted.update(self._synchronizer.counters)
         self.rig = rig
-        self._synchronizer = _synchronizer(rig)
+        self._synchronizer = self._matching(rig)
 
     def decode(self, matched: MatchedSet[Parts]) -> FrameSet:
         """Decode the images of a set.
