@@ -60,7 +60,10 @@ class Configured:
             Path(settings.snapshot_dir).expanduser(),
         )
         self.outputs = Outputs(
-            node, CloudMaker(rig), alpha=settings.overlay_alpha, lazy=settings.lazy
+            *(node, CloudMaker(rig)),
+            alpha=settings.overlay_alpha,
+            lazy=settings.lazy,
+            stride=settings.stride,
         )
         self._services = Services(
             node,
@@ -96,7 +99,9 @@ class Configured:
 
     def retune(self, settings: SegmentParameters, rig: Rig | None) -> None:
         """Put parameters into force that were changed at run time; ``poll`` loads a new model."""
-        self.outputs.alpha, self.outputs.lazy = settings.overlay_alpha, settings.lazy
+        outputs = self.outputs
+        outputs.alpha, outputs.lazy = settings.overlay_alpha, settings.lazy
+        outputs.stride = settings.stride
         if self.segmenting is not None and rig is not None and rig != self.segmenting.rig:
             self.segmenting.retune(rig)
 

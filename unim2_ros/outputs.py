@@ -102,18 +102,28 @@ class Made:
     backend: str
     camera_info: CameraInfo | None
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Rows and columns of the classes, of those of the reference image."""
+        reference = self.frames.frames[self.frames.reference]
+        height, width = self.result.classes.shape
+        return height / reference.height, width / reference.width
+
 
 class Outputs:
     """The publishers of one node.
 
     Attributes:
         alpha: share of class colour in the overlay.
+        stride: what is published has one pixel in so many of the reference image.
         lazy: whether what nobody subscribes to is left out.
         cloud: makes the labelled points.
     """
 
-    def __init__(self, node: Node, cloud: CloudMaker, *, alpha: float, lazy: bool) -> None:
-        self.alpha, self.lazy, self.cloud = alpha, lazy, cloud
+    def __init__(
+        self, node: Node, cloud: CloudMaker, *, alpha: float, lazy: bool, stride: int = 1
+    ) -> None:
+        self.alpha, self.lazy, self.stride, self.cloud = alpha, lazy, stride, cloud
         self._node = node
         self._refused: dict[str, str] = {}  # name -> QoS policy that a subscriber asks more of
         self._named = ""  # version whose labels were published
@@ -157,7 +167,7 @@ class Outputs:
             "segmentation": lambda: image_message(result.classes, "mono8", header),
             "confidence": lambda: image_message(result.confidence, "mono8", header),
             "overlay": lambda: image_message(self._overlay(made), "rgb8", header),
-            "camera_info": lambda: camera_info_message(made.camera_info, header),
+            "camera_info": lambda: camera_info_message(made.camera_info, header, made.scale),
             "points": lambda: self.cloud(made.frames, result, header),
             "status": lambda: status_message(
                 *(header, self._node.get_clock().now(), made.frames, result),

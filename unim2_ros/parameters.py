@@ -26,7 +26,7 @@ UNCONFIGURED = "while unconfigured"
 NEVER = "never: read at start"
 
 RIG_FIELDS = ("deadline_s",)
-SENSOR_FIELDS = ("required", "max_age_s", "offset_s")
+SENSOR_FIELDS = ("required", "max_age_s", "offset_s", "max_rate_hz")
 """Of each sensor of the rig, as ``<sensor>.<field>``; the rig's values are the defaults."""
 _REMEDY = "mend it in the params file or on the command line"
 
@@ -67,6 +67,9 @@ class SegmentParameters(BaseModel):
         10, "sync approximate: images of a sensor that wait for partners", ge=1, le=1000
     )
     overlay_alpha: float = _running(0.5, "share of class colour in overlay", ge=0, le=1)
+    stride: int = _running(
+        1, "outputs have one pixel in so many of the reference image", ge=1, le=16
+    )
     lazy: bool = _running(True, "compute only what somebody subscribes to")
     autostart: bool = _field(
         NEVER, True, "configure and activate by itself; false: wait for a lifecycle manager"

@@ -184,11 +184,13 @@ class Segmenting:
         start = time.perf_counter()
         pipeline = self._server.pipeline  # once: it may be replaced meanwhile
         frames = self._intake.decode(matched)
+        for sensor in frames.missing.keys() - matched.missing.keys():
+            self._facts[sensor].unusable = frames.missing[sensor]
         decoded = time.perf_counter()
         for sensor, extrinsics in self._transforms.found.items():
             pipeline.place(sensor, extrinsics)
             self._outputs.cloud.place(sensor, extrinsics)
-        result = pipeline(frames)
+        result = pipeline(frames, self._outputs.stride)
         for sentence in pipeline.news():
             self._node.get_logger().info(sentence)
         engine_done = time.perf_counter()

@@ -20,9 +20,13 @@ class SensorFacts:
 
     Args:
         sensor: how the rig describes it.
+
+    Attributes:
+        unusable: why an image of it could not be decoded; set by whoever decodes.
     """
 
     def __init__(self, sensor: Sensor) -> None:
+        self.unusable = ""
         self._sensor = sensor
         self._stamp_ns = 0
         self._ahead_s = 0.0
@@ -74,6 +78,7 @@ class SensorFacts:
         """
         sets, missing, was = self._sets, self._missing, self._was
         self._sets, self._missing, self._was = 0, Counter(), ""
+        unusable, self.unusable = self.unusable, ""
         values: dict[str, object] = {"size": self._size}
         skew_s = None
         if reference_ns and self.newest_ns:
@@ -87,6 +92,8 @@ class SensorFacts:
                 f"its stamps are {self._ahead_s:.1f} s in the future: synchronise the clocks "
                 "(NTP, PTP), or set stamp: arrival for it in the rig"
             ), values
+        if unusable:
+            return f"left out: {unusable}", values
         unmatched = sum(missing[reason] for reason in _NO_PARTNER)
         if skew_s is not None and sets and unmatched == sets:
             return (
