@@ -92,8 +92,6 @@ class SensorFacts:
                 f"its stamps are {self._ahead_s:.1f} s in the future: synchronise the clocks "
                 "(NTP, PTP), or set stamp: arrival for it in the rig"
             ), values
-        if unusable:
-            return f"left out: {unusable}", values
         unmatched = sum(missing[reason] for reason in _NO_PARTNER)
         if skew_s is not None and sets and unmatched == sets:
             return (
@@ -101,6 +99,6 @@ class SensorFacts:
                 f"{'behind' if skew_s < 0 else 'ahead of'} the reference's, and max_age_s is "
                 f"{self._sensor.max_age_s:g}: set its offset_s or max_age_s, or stamp: arrival"
             ), values
-        if was:
-            return f"its images changed from {was} to {self._size}", values
-        return "", values
+        changed = f"its images changed from {was} to {self._size}" if was else ""
+        left_out = f"left out: {unusable}" if unusable else ""
+        return "; ".join(filter(None, (changed, left_out))), values

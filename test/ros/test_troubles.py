@@ -84,9 +84,11 @@ def test_two_publishers_and_another_resolution(model_path: Path, tmp_path: Path)
         def halved() -> None:
             stamp = talker.node.get_clock().now().to_msg()
             talker.publish("rgb", stamp)
-            talker.publish("thermal", stamp, height=16)  # what is left over is ignored
+            talker.publish("thermal", stamp, height=16)  # half of its data are left over
 
         talker.says("its images changed from 48x32 to 48x16", THERMAL, halved)
+        said = talker.says("left out: thermal image on /thermal/image", THERMAL, halved).message
+        assert "expected 16 rows x step 96 = 1536 bytes, found 3072 bytes" in said
         assert _goes_on(talker, masks, ("rgb", "thermal"))
 
 
