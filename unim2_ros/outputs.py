@@ -12,7 +12,6 @@ from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from unim2_core.inference.pipeline import Segmentation
@@ -22,7 +21,7 @@ from unim2_core.showing.overlay import overlay
 from unim2_ros.label_info import LabelInfo, label_info_message
 from unim2_ros.messages import camera_info_message, image_message
 from unim2_ros.point_cloud import CloudMaker
-from unim2_ros.policies import policy_name
+from unim2_ros.policies import OVERRIDABLE, override, policy_name
 from unim2_ros.status import SegmentationStatus, status_message
 
 
@@ -193,10 +192,11 @@ class Outputs:
             publisher = self._publishers[name]
             topic = publisher.topic_name
             if self._node.count_subscribers(topic) > publisher.get_subscription_count():
+                parameter = override(topic, "publisher", policy)
                 found.append(
                     f"QoS mismatch on {topic}: a subscriber asks for more {policy} than is "
-                    "offered and gets nothing: change its QoS, or set "
-                    f"qos_overrides.{topic}.publisher.{policy}"
+                    "offered and gets nothing: change its QoS"
+                    + (f", or set {parameter}" if parameter else "")
                 )
         return found
 
@@ -219,7 +219,7 @@ class Outputs:
             f"~/{output.name}",
             QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=latched),
             event_callbacks=PublisherEventCallbacks(incompatible_qos=refused),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def _overlay(self, made: Made) -> NDArray[np.uint8]:

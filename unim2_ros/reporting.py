@@ -47,7 +47,7 @@ class Reporter:
         Args:
             configured: there while the node is.
             loading: of the first model, where that is under way.
-            failure: why the node could not be configured.
+            failure: why the node could not be configured or activated.
         """
         segmenting = configured.segmenting if configured else None
         counts, name = self.counters(segmenting), self._node.get_name()
@@ -59,6 +59,8 @@ class Reporter:
             self._record.problem = ""
         elif configured is None:
             level, text = _not_configured(loading, failure)
+        elif segmenting is None and failure is not None:
+            level, text = ERROR, f"not active: {failure} (mend it and activate the node again)"
         else:
             level, text = self._verdict(configured, +grown)
         entries = [

@@ -88,8 +88,8 @@ class Segmenting:
         self._record, self._snapshots = record, snapshots
         self._skipped: Counter[str] = Counter({IDLE: 0})
         self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
-        self._worker: LatestWorker[_Work] = LatestWorker(self._segment, self._failed)
         self._streams = Streams(node, rig, self._hand_over, matching, self._noted)
+        self._worker: LatestWorker[_Work] = LatestWorker(self._segment, self._failed)
 
     @property
     def rig(self) -> Rig:

@@ -18,6 +18,7 @@ from unim2_core.sensing.intake import Intake, Matching, Parts
 from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.synchronizer import MatchedSet
 from unim2_ros.inputs import ImageInput
+from unim2_ros.policies import OVERRIDABLE
 from unim2_ros.transforms import Transforms
 
 TICK_S = 0.005
@@ -62,28 +63,22 @@ class Streams:
             hand_over: called with the sets that are complete; has to return soon.
             matching: see ``Intake``.
             note: called with each message first.
+
+        Raises:
+            Exception: rclpy's own, where a QoS override cannot be used.
         """
         self._node, self._take, self._note = node, hand_over, note
         self._intake = Intake(rig, matching)
         self._lock = threading.Lock()  # of the intake
         self._infos: dict[str, CameraInfo] = {}
         self.transforms = Transforms(node, rig)
-        self.inputs = [
-            ImageInput(
-                node,
-                topic,
-                sensor,
-                self._arrived,
-                one_of_several=bool(rig.sensors[sensor].topics),
-            )
-            for topic, sensor in self._intake.topics.items()
-        ]
-        self._info_inputs = [
-            node.create_subscription(
-                CameraInfo, topic, partial(self._calibrated, topic), qos_profile_sensor_data
-            )
-            for topic in self._intake.info_topics
-        ]
+        self.inputs: list[ImageInput] = []
+        self._info_inputs: list[Any] = []
+        try:
+            self._subscribe()
+        except Exception:  # a QoS override that cannot be used, for example
+            self._unsubscribe()
+            raise
         # By the wall: with use_sim_time a bag that pauses, or no /clock at all, is to be noticed.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(TICK_S, self._tick, clock=steady)
@@ -121,14 +116,34 @@ class Streams:
     def close(self) -> None:
         """Unsubscribe, and hand over what waits."""
         self._node.destroy_timer(self._timer)
+        self._unsubscribe()
+        self._jumps.unregister()
+        with self._lock:
+            self._take(self._intake.flush())  # what waits for its set is to be counted too
+
+    def _subscribe(self) -> None:
+        for topic, sensor in self._intake.topics.items():
+            several = bool(self.rig.sensors[sensor].topics)
+            self.inputs.append(
+                ImageInput(self._node, topic, sensor, self._arrived, one_of_several=several)
+            )
+        for topic in self._intake.info_topics:
+            self._info_inputs.append(
+                self._node.create_subscription(
+                    CameraInfo,
+                    topic,
+                    partial(self._calibrated, topic),
+                    qos_profile_sensor_data,
+                    qos_overriding_options=OVERRIDABLE,
+                )
+            )
+
+    def _unsubscribe(self) -> None:
         for source in self.inputs:
             source.close()
         for source in self._info_inputs:
             self._node.destroy_subscription(source)
         self.transforms.close()
-        self._jumps.unregister()
-        with self._lock:
-            self._take(self._intake.flush())  # what waits for its set is to be counted too
 
     def _arrived(self, topic: str, sensor: str, message: Image | CompressedImage) -> None:
         now_ns = self._node.get_clock().now().nanoseconds

@@ -136,8 +136,12 @@ def test_garbage_is_counted_and_what_follows_is_segmented(
         assert _goes_on(talker, masks, ("rgb", "thermal"))
 
 
-def test_a_bag_that_is_played_again_goes_on(model_path: Path, tmp_path: Path) -> None:
-    with talking(tmp_path, DOMAIN, f"model:={model_path}", "use_sim_time:=true") as talker:
+@pytest.mark.parametrize("sim_time", ["true", "false"], ids=["with /clock", "without"])
+def test_a_bag_that_is_played_again_goes_on(
+    model_path: Path, tmp_path: Path, sim_time: str
+) -> None:
+    settings = (f"model:={model_path}", f"use_sim_time:={sim_time}")
+    with talking(tmp_path, DOMAIN, *settings) as talker:
         masks = talker.listen("/segment/segmentation", Image)
         clock = talker.node.create_publisher(Clock, "/clock", 10)
         now = [1_700_000_000.0]
