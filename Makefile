@@ -4,7 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: install demo test lint format type-check clean
+NUMPY1_PYTHON ?= $(shell command -v python3.10 || command -v $(PYTHON))
+NUMPY1_VENV ?= .venv-numpy1
+TEST_MODEL := out/test.unim2
+
+.PHONY: install demo test test-numpy1 lint format type-check clean
 
 install: $(VENV)/.installed
 
@@ -21,6 +25,15 @@ test: install lint type-check
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore test/ros
 	$(BIN)/python -m pytest test/ros  # live nodes: one at a time
 
+# NumPy 1.26, Python 3.10 where there is one, no torch: what a robot has.
+test-numpy1: install
+	$(NUMPY1_PYTHON) -m venv $(NUMPY1_VENV)
+	$(NUMPY1_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints-numpy1.txt --editable '.[ros]' \
+	    openvino pytest pytest-timeout hypothesis psutil catkin_pkg mcap-ros2-support
+	$(BIN)/python test/stored_model.py $(TEST_MODEL)
+	UNIM2_TEST_MODEL=$(TEST_MODEL) $(NUMPY1_VENV)/bin/python -m pytest test/sensing test/ros
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,4 +46,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info out
+	rm -rf $(VENV) $(NUMPY1_VENV) build dist *.egg-info out

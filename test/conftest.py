@@ -36,16 +36,13 @@ def parity_dir() -> Path:
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small RGB and thermal model on the simple features; not to be changed."""
-    torch = pytest.importorskip("torch")
-    torch.set_num_threads(1)
-    from scenes import train_on, write_bag
+    stored = os.environ.get("UNIM2_TEST_MODEL")
+    if stored:
+        return Path(stored).resolve()
+    pytest.importorskip("torch", reason="torch makes the model; or set UNIM2_TEST_MODEL to one")
+    from stored_model import make
 
-    from unim2_core.sensing.rig import Rig
-
-    folder = tmp_path_factory.mktemp("model")
-    write_bag(folder / "drive", 6)
-    rig = Rig.default(("rgb", "thermal"))
-    return train_on(folder / "drive", rig, ("rgb", "thermal"), folder / "scene.unim2", clusters=4)
+    return make(tmp_path_factory.mktemp("model") / "scene.unim2")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,9 @@ from unim2_core.shares import share
 pytestmark = needs_checkout
 NODES = sorted((ROOT / "unim2_ros").glob("*_node.py"))
 RIGS = sorted((ROOT / "config" / "rigs").glob("*.yaml"))
-FROM_PIP = {"cv2", "numpy", "pydantic", "yaml"}
+FROM_PIP = {"cv2", "numpy", "pydantic", "torch", "typer", "yaml"}
+USED_WHERE_IT_IMPORTS = {"message_filters", "tf2_msgs", "tf2_ros", "vision_msgs"}
+COMPARED_WITH = {"cv_bridge", "sensor_msgs_py"}
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +74,11 @@ def test_every_ros_package_that_is_imported_is_declared(package):
     assert {"rclpy", "launch_ros"} <= used
     declared = {dependency.name for dependency in package.exec_depends}
     assert used <= declared, f"not in package.xml: {sorted(used - declared)}"
+
+
+def test_what_is_only_used_where_it_imports_is_declared_too(package):
+    assert {dependency.name for dependency in package.exec_depends} >= USED_WHERE_IT_IMPORTS
+    assert {dependency.name for dependency in package.test_depends} >= COMPARED_WITH
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda path: path.name)

@@ -60,7 +60,10 @@ class Configured:
             Path(settings.snapshot_dir).expanduser(),
         )
         self.outputs = Outputs(
-            node, CloudMaker(rig), alpha=settings.overlay_alpha, lazy=settings.lazy
+            *(node, CloudMaker(rig)),
+            alpha=settings.overlay_alpha,
+            lazy=settings.lazy,
+            stride=settings.stride,
         )
         self._services = Services(
             node,
@@ -77,7 +80,7 @@ class Configured:
         assert self._parameters.rig is not None  # adopted when this was made
         self.segmenting = Segmenting(
             *(self._node, self.server, self.outputs, self._parameters.rig),
-            *(self._record, self._snapshots),
+            *(self._record, self._snapshots, self._parameters.table.matching),
             paused=self._paused,
         )
         self.outputs.publish_labels(self.server.bundle(self.server.version))
@@ -96,7 +99,9 @@ class Configured:
 
     def retune(self, settings: SegmentParameters, rig: Rig | None) -> None:
         """Put parameters into force that were changed at run time; ``poll`` loads a new model."""
-        self.outputs.alpha, self.outputs.lazy = settings.overlay_alpha, settings.lazy
+        outputs = self.outputs
+        outputs.alpha, outputs.lazy = settings.overlay_alpha, settings.lazy
+        outputs.stride = settings.stride
         if self.segmenting is not None and rig is not None and rig != self.segmenting.rig:
             self.segmenting.retune(rig)
 

@@ -8,6 +8,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.time import Time
 
 from unim2_ros.inputs import ImageInput
+from unim2_ros.policies import override
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
@@ -67,9 +68,10 @@ def _trouble(source: ImageInput, received: int) -> str:
         )
     if received == 0 and source.refused:
         policy = source.refused
+        parameter = override(topic, "subscription", policy)
         return (
             f"QoS mismatch on {topic}: its publisher offers less {policy} than is asked for: "
-            f"set qos_overrides.{topic}.subscription.{policy} to what it offers"
+            + (f"set {parameter} to what it offers" if parameter else "change its QoS")
         )
     if received == 0:
         return (

@@ -8,10 +8,9 @@ from typing import Any
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CompressedImage, Image
 
-from unim2_ros.policies import policy_name
+from unim2_ros.policies import OVERRIDABLE, policy_name
 
 DEPTH = 5
 
@@ -110,7 +109,7 @@ class ImageInput:
                 durability=qos_profile_sensor_data.durability,
             ),
             event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._refuse),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def _refuse(self, event: Any) -> None:

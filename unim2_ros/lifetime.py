@@ -50,6 +50,35 @@ def ros(args: list[str] | None = None) -> Iterator[None]:
         rclpy.try_shutdown()
 
 
+@contextlib.contextmanager
+def spinning(node: Node) -> Iterator[None]:
+    """Run a node's callbacks in a thread, while this one does something else.
+
+    What a callback raises is logged, and on it goes.
+    """
+    stop = threading.Event()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def run() -> None:
+        while not stop.is_set():
+            try:
+                executor.spin_once(timeout_sec=POLL_S)
+            except ExternalShutdownException:
+                return
+            except Exception as error:
+                node.get_logger().error(f"a callback failed: {type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=run, name="spinning", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        executor.remove_node(node)
+
+
 def spin(
     node: Node,
     until: Callable[[], bool] = lambda: False,

@@ -12,7 +12,6 @@ from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
 from unim2_core.inference.pipeline import Segmentation
@@ -22,7 +21,7 @@ from unim2_core.showing.overlay import overlay
 from unim2_ros.label_info import LabelInfo, label_info_message
 from unim2_ros.messages import camera_info_message, image_message
 from unim2_ros.point_cloud import CloudMaker
-from unim2_ros.policies import policy_name
+from unim2_ros.policies import OVERRIDABLE, override, policy_name
 from unim2_ros.status import SegmentationStatus, status_message
 
 
@@ -102,18 +101,28 @@ class Made:
     backend: str
     camera_info: CameraInfo | None
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Rows and columns of the classes, of those of the reference image."""
+        reference = self.frames.frames[self.frames.reference]
+        height, width = self.result.classes.shape
+        return height / reference.height, width / reference.width
+
 
 class Outputs:
     """The publishers of one node.
 
     Attributes:
         alpha: share of class colour in the overlay.
+        stride: what is published has one pixel in so many of the reference image.
         lazy: whether what nobody subscribes to is left out.
         cloud: makes the labelled points.
     """
 
-    def __init__(self, node: Node, cloud: CloudMaker, *, alpha: float, lazy: bool) -> None:
-        self.alpha, self.lazy, self.cloud = alpha, lazy, cloud
+    def __init__(
+        self, node: Node, cloud: CloudMaker, *, alpha: float, lazy: bool, stride: int = 1
+    ) -> None:
+        self.alpha, self.lazy, self.stride, self.cloud = alpha, lazy, stride, cloud
         self._node = node
         self._refused: dict[str, str] = {}  # name -> QoS policy that a subscriber asks more of
         self._named = ""  # version whose labels were published
@@ -157,7 +166,7 @@ class Outputs:
             "segmentation": lambda: image_message(result.classes, "mono8", header),
             "confidence": lambda: image_message(result.confidence, "mono8", header),
             "overlay": lambda: image_message(self._overlay(made), "rgb8", header),
-            "camera_info": lambda: camera_info_message(made.camera_info, header),
+            "camera_info": lambda: camera_info_message(made.camera_info, header, made.scale),
             "points": lambda: self.cloud(made.frames, result, header),
             "status": lambda: status_message(
                 *(header, self._node.get_clock().now(), made.frames, result),
@@ -183,10 +192,11 @@ class Outputs:
             publisher = self._publishers[name]
             topic = publisher.topic_name
             if self._node.count_subscribers(topic) > publisher.get_subscription_count():
+                parameter = override(topic, "publisher", policy)
                 found.append(
                     f"QoS mismatch on {topic}: a subscriber asks for more {policy} than is "
-                    "offered and gets nothing: change its QoS, or set "
-                    f"qos_overrides.{topic}.publisher.{policy}"
+                    "offered and gets nothing: change its QoS"
+                    + (f", or set {parameter}" if parameter else "")
                 )
         return found
 
@@ -209,7 +219,7 @@ class Outputs:
             f"~/{output.name}",
             QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=latched),
             event_callbacks=PublisherEventCallbacks(incompatible_qos=refused),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def _overlay(self, made: Made) -> NDArray[np.uint8]:

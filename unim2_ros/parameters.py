@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
@@ -16,7 +16,9 @@ from rclpy.parameter import Parameter
 from unim2_core.errors import RigError, Unim2Error
 from unim2_core.inference.backends import AUTO, Backend, Device, Precision
 from unim2_core.model.bundle import MANIFEST
+from unim2_core.sensing.intake import Matching
 from unim2_core.sensing.rig import Rig, Sensor
+from unim2_ros.approximate import ApproximateSynchronizer, message_filters
 from unim2_ros.descriptors import descriptor
 
 RUNNING = "at any time"
@@ -24,7 +26,7 @@ UNCONFIGURED = "while unconfigured"
 NEVER = "never: read at start"
 
 RIG_FIELDS = ("deadline_s",)
-SENSOR_FIELDS = ("required", "max_age_s", "offset_s")
+SENSOR_FIELDS = ("required", "max_age_s", "offset_s", "max_rate_hz")
 """Of each sensor of the rig, as ``<sensor>.<field>``; the rig's values are the defaults."""
 _REMEDY = "mend it in the params file or on the command line"
 
@@ -53,7 +55,21 @@ class SegmentParameters(BaseModel):
         False, "all sensors but the reference at half the resolution: faster"
     )
     threads: int = _unconfigured(0, "cores for the engine; 0: all", ge=0, le=256)
+    sync: Literal["unim2", "approximate"] = _unconfigured(
+        "unim2",
+        "what matches images: ours, or ApproximateTimeSynchronizer of message_filters, which "
+        "needs an image of every sensor",
+    )
+    sync_slop_s: float = _unconfigured(
+        0.05, "sync approximate: largest distance between two stamps of a set", ge=0.001, le=10
+    )
+    sync_queue: int = _unconfigured(
+        10, "sync approximate: images of a sensor that wait for partners", ge=1, le=1000
+    )
     overlay_alpha: float = _running(0.5, "share of class colour in overlay", ge=0, le=1)
+    stride: int = _running(
+        1, "outputs have one pixel in so many of the reference image", ge=1, le=16
+    )
     lazy: bool = _running(True, "compute only what somebody subscribes to")
     autostart: bool = _field(
         NEVER, True, "configure and activate by itself; false: wait for a lifecycle manager"
@@ -77,6 +93,13 @@ class SegmentParameters(BaseModel):
         if self.rig:
             return Rig.load(Path(self.rig))
         return Rig.default(sensors, root="")
+
+    @property
+    def matching(self) -> Matching | None:
+        """What matches images; None: our synchronizer."""
+        if self.sync == "unim2":
+            return None
+        return lambda rig: ApproximateSynchronizer(rig, self.sync_slop_s, self.sync_queue)
 
 
 def changes(name: str) -> str:
@@ -122,7 +145,8 @@ class Parameters:
         """The table, as a node that is to be configured needs it.
 
         Raises:
-            Unim2Error: a value cannot be used, or no model is given.
+            Unim2Error: a value cannot be used, no model is given, or what is asked for is not
+                installed.
         """
         try:
             self.table = SegmentParameters.model_validate(self._given)
@@ -141,6 +165,8 @@ class Parameters:
                 found="nothing",
                 remedy="add --model NAME.unim2, or -p model:=NAME.unim2",
             )
+        if self.table.sync == "approximate":
+            message_filters()
         return self.table
 
     def adopt(self, rig: Rig) -> Rig:

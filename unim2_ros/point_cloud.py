@@ -82,7 +82,7 @@ class CloudMaker:
         reference, depth = frames.frames[frames.reference], frames.frames.get(DEPTH)
         if depth is None or reference.camera is None:
             return None
-        size = (reference.height, reference.width)
+        size = (result.classes.shape[0], result.classes.shape[1])
         camera = reference.camera.scaled(size)
         return cloud_message(
             self._depth(depth, camera),

@@ -44,13 +44,14 @@ manager, and a configuration that fails leaves it unconfigured, to be mended and
 _TOPICS_IN = """
 Names are relative and meant to be remapped. A rig file names them otherwise. An image topic that
 ends in `/compressed` or `/compressedDepth` takes `sensor_msgs/CompressedImage`.
-QoS: sensor data, depth 5, reliable where every publisher is; each can be overridden by
-`qos_overrides.<topic>.subscription.<policy>`.
+QoS: sensor data, depth 5, reliable where every publisher is. History, depth, reliability and
+durability can be overridden by `qos_overrides.<topic>.subscription.<policy>`, topic by topic.
 
 """
 _TOPICS_OUT = """
 The header is the reference image's, unchanged. What nobody subscribes to is not computed (`lazy`).
-QoS: reliable, depth 1; each can be overridden by `qos_overrides.<topic>.publisher.<policy>`.
+QoS: reliable, depth 1. History, depth, reliability and durability can be overridden by
+`qos_overrides.<topic>.publisher.<policy>`, topic by topic.
 
 """
 

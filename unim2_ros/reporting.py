@@ -10,6 +10,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.node import Node
 
 from unim2_core.errors import Unim2Error
+from unim2_ros.approximate import NO_PARTNER
 from unim2_ros.configured import Configured
 from unim2_ros.diagnostics import ERROR, OK, WARN, status
 from unim2_ros.jobs import Job
@@ -46,7 +47,7 @@ class Reporter:
         Args:
             configured: there while the node is.
             loading: of the first model, where that is under way.
-            failure: why the node could not be configured.
+            failure: why the node could not be configured or activated.
         """
         segmenting = configured.segmenting if configured else None
         counts, name = self.counters(segmenting), self._node.get_name()
@@ -58,6 +59,8 @@ class Reporter:
             self._record.problem = ""
         elif configured is None:
             level, text = _not_configured(loading, failure)
+        elif segmenting is None and failure is not None:
+            level, text = ERROR, f"not active: {failure} (mend it and activate the node again)"
         else:
             level, text = self._verdict(configured, +grown)
         entries = [
@@ -150,8 +153,15 @@ def _model(server: ModelServer) -> dict[str, object]:
 
 
 def _dropped(grown: Mapping[str, int]) -> list[str]:
-    """A sentence for each required sensor whose absence has cost images."""
-    return [
+    """A sentence for each sensor without which there is no output, and which was not there."""
+    unmatched = [
+        f"no output: sync approximate waits for {key.partition(NO_PARTNER)[2]} ({count} images of "
+        f"{key.partition('/')[0]} dropped): start that sensor, take it out of the rig, or "
+        "configure the node with sync unim2"
+        for key, count in grown.items()
+        if NO_PARTNER in key
+    ]
+    return unmatched + [
         f"no output: {key.partition('/')[2]} ({count} images dropped): start that sensor, or set "
         f"{key.split()[1]}.required to false"
         for key, count in grown.items()

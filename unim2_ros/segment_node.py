@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
@@ -56,20 +57,7 @@ class SegmentNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load model and engine; what fails is said, and may be mended and tried again."""
-        self.failure = None
-        try:
-            self._configure()
-        except Unim2Error as error:
-            self.failure = error
-        except Exception as error:  # whatever it is: the node lives and says it
-            self.failure = Unim2Error(
-                "the node cannot be configured",
-                expected="a model, a rig and an engine that load",
-                found=repr(error),
-                remedy="report it, with the log",
-            )
-        if self.failure is not None:
-            self.get_logger().error(f"cannot configure: {self.failure}")
+        if not self._succeeds("configure", self._configure):
             self._free()
             return FAILURE
         return super().on_configure(state)
@@ -77,7 +65,8 @@ class SegmentNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe."""
         assert self._configured is not None  # else there is no such transition
-        self._configured.activate()
+        if not self._succeeds("activate", self._configured.activate):
+            return FAILURE
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -100,6 +89,24 @@ class SegmentNode(LifecycleNode):
         """Free everything: the node is unconfigured again."""
         self._free()
         return SUCCESS
+
+    def _succeeds(self, what: str, work: Callable[[], None]) -> bool:
+        """Work on a transition; whatever fails, the node lives and says it."""
+        self.failure = None
+        try:
+            work()
+        except Unim2Error as error:
+            self.failure = error
+        except Exception as error:
+            self.failure = Unim2Error(
+                f"cannot {what} the node",
+                expected="a model, a rig, an engine and QoS overrides that can be used",
+                found=str(error) or repr(error),
+                remedy="mend what is named; where nothing is, report it with the log",
+            )
+        if self.failure is not None:
+            self.get_logger().error(f"cannot {what}: {self.failure}")
+        return self.failure is None
 
     def _configure(self) -> None:
         settings = self._table.validate()
@@ -143,9 +150,8 @@ class SegmentNode(LifecycleNode):
             if self._loading.seconds > PROGRESS_S:
                 self._progress(self._loading)
             return
-        if self.trigger_configure() == SUCCESS:
+        if self.trigger_configure() == SUCCESS and self.trigger_activate() == SUCCESS:
             self._to_start = False
-            self.trigger_activate()
 
     def _load(self, settings: SegmentParameters) -> Job[Pipeline]:
         return Job(f"loading {settings.model}", lambda: load_pipeline(settings))

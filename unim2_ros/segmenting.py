@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
-from rclpy.duration import Duration
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from unim2_core.errors import DecodeError, Unim2Error
-from unim2_core.sensing.intake import Intake, Parts
+from unim2_core.sensing.intake import Matching, Parts
 from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.synchronizer import MatchedSet
 from unim2_ros.diagnostics import sensor_status
-from unim2_ros.inputs import ImageInput
 from unim2_ros.latency import LatencyWindow
 from unim2_ros.model_server import ModelServer
 from unim2_ros.outputs import Made, Outputs
 from unim2_ros.sensor_facts import SensorFacts
 from unim2_ros.snapshots import Snapshots
-from unim2_ros.transforms import Transforms
+from unim2_ros.streams import Streams
 from unim2_ros.worker import LatestWorker
 
-TICK_S = 0.005
-"""How late a passed deadline may be noticed."""
 LOG_PERIOD_S = 5.0
 KEPT = ("sets", "resets", "published")
 """Counts that are no drops."""
@@ -41,9 +33,6 @@ PAUSED = "paused"
 ENGINE = ("backbone", "head")
 """Stages that the engine takes; all else, from a complete set to the last publication, is ours."""
 _Work = tuple[MatchedSet[Parts], float]  # a set, and when it was complete
-_BACK = JumpThreshold(
-    min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False
-)
 
 
 @dataclass(eq=False)
@@ -68,7 +57,6 @@ class Segmenting:
 
     Attributes:
         paused: sets are counted, not worked on.
-        inputs: the image subscriptions.
     """
 
     def __init__(
@@ -79,6 +67,7 @@ class Segmenting:
         rig: Rig,
         record: Record,
         snapshots: Snapshots,
+        matching: Matching | None = None,
         *,
         paused: bool = False,
     ) -> None:
@@ -91,78 +80,33 @@ class Segmenting:
             rig: the sensors, with what parameters change in them.
             record: where counts go.
             snapshots: keep what came in last.
+            matching: see ``Intake``.
             paused: begin paused.
         """
         self.paused = paused
         self._node, self._server, self._outputs = node, server, outputs
         self._record, self._snapshots = record, snapshots
-        self._intake = Intake(rig)
-        self._lock = threading.Lock()  # of the intake
         self._skipped: Counter[str] = Counter({IDLE: 0})
         self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
-        self._infos: dict[str, CameraInfo] = {}
-        self._transforms = Transforms(node, rig)
+        self._streams = Streams(node, rig, self._hand_over, matching, self._noted)
         self._worker: LatestWorker[_Work] = LatestWorker(self._segment, self._failed)
-        self.inputs = [
-            ImageInput(
-                node,
-                topic,
-                sensor,
-                self._arrived,
-                one_of_several=bool(rig.sensors[sensor].topics),
-            )
-            for topic, sensor in self._intake.topics.items()
-        ]
-        self._info_inputs = [
-            node.create_subscription(
-                CameraInfo, topic, partial(self._calibrated, topic), qos_profile_sensor_data
-            )
-            for topic in self._intake.info_topics
-        ]
-        # By the wall: with use_sim_time a bag that pauses, or no /clock at all, is to be noticed.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(TICK_S, self._tick, clock=steady)
-        self._jumps = node.get_clock().create_jump_callback(_BACK, post_callback=self._jumped)
 
     @property
     def rig(self) -> Rig:
         """The sensors, as they are read now."""
-        return self._intake.rig
+        return self._streams.rig
 
     def retune(self, rig: Rig) -> None:
-        """Go on with other times and other required sensors."""
-        with self._lock:
-            self._hand_over(self._intake.flush())
-            self._intake.retune(rig)
-            self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
+        """Go on with other times, rates and required sensors."""
+        self._streams.retune(rig)
+        self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
 
     # --- in ---------------------------------------------------------------------------------
 
-    def _arrived(self, topic: str, sensor: str, message: Image | CompressedImage) -> None:
-        now_ns = self._node.get_clock().now().nanoseconds
-        self._facts[sensor].note(message, now_ns)
-        self._transforms.note(sensor, message.header.frame_id)
+    def _noted(self, topic: str, sensor: str, message: Any, now_ns: int) -> None:
+        if sensor:
+            self._facts[sensor].note(message, now_ns)
         self._snapshots.add(topic, message, now_ns)
-        with self._lock:
-            self._hand_over(self._intake.add(topic, message, now_ns))
-
-    def _calibrated(self, topic: str, message: CameraInfo) -> None:
-        self._snapshots.add(topic, message, self._node.get_clock().now().nanoseconds)
-        self._infos[topic] = message
-        with self._lock:
-            self._intake.add_camera_info(topic, message)
-
-    def _tick(self) -> None:
-        with self._lock:
-            self._hand_over(self._intake.advance(self._node.get_clock().now().nanoseconds))
-
-    def _jumped(self, jump: TimeJump) -> None:
-        self._node.get_logger().info(
-            f"time went back by {-jump.delta.nanoseconds / 1e9:.1f} s: what waited is forgotten"
-        )
-        with self._lock:
-            self._hand_over(self._intake.flush())
-            self._intake.reset()
 
     def _hand_over(self, matched: list[MatchedSet[Parts]]) -> None:
         for one in matched:
@@ -181,12 +125,14 @@ class Segmenting:
         matched, complete = work
         start = time.perf_counter()
         pipeline = self._server.pipeline  # once: it may be replaced meanwhile
-        frames = self._intake.decode(matched)
+        frames = self._streams.decode(matched)
+        for sensor in frames.missing.keys() - matched.missing.keys():
+            self._facts[sensor].unusable = frames.missing[sensor]
         decoded = time.perf_counter()
-        for sensor, extrinsics in self._transforms.found.items():
+        for sensor, extrinsics in self._streams.transforms.found.items():
             pipeline.place(sensor, extrinsics)
             self._outputs.cloud.place(sensor, extrinsics)
-        result = pipeline(frames)
+        result = pipeline(frames, self._outputs.stride)
         for sentence in pipeline.news():
             self._node.get_logger().info(sentence)
         engine_done = time.perf_counter()
@@ -198,7 +144,7 @@ class Segmenting:
             self._server.bundle(result.version),
             self._server.colors(result.version),
             pipeline.engine.backend,
-            self._infos.get(self.rig.sensors[frames.reference].info_topic),
+            self._streams.camera_info(frames.reference),
         )
         published = self._outputs.publish(made, self._drops)
         done, now_ns = time.perf_counter(), self._node.get_clock().now().nanoseconds
@@ -227,10 +173,8 @@ class Segmenting:
 
     def counters(self) -> dict[str, int]:
         """Every reference image since activation, by what became of it, and other counts."""
-        with self._lock:
-            counts = self._intake.counters
         return {
-            **counts,
+            **self._streams.counters,
             "published": self._worker.finished,
             SUPERSEDED: self._worker.superseded,
             "failed": self._worker.failed,
@@ -247,30 +191,22 @@ class Segmenting:
             name: of the node.
             counts: all counts.
         """
-        reference = self._intake.rig.reference
+        reference = self.rig.reference
         newest_ns = self._facts[reference].newest_ns
         told = {
             sensor: facts.take(0 if sensor == reference else newest_ns)
             for sensor, facts in self._facts.items()
         }
         entries = []
-        for source in self.inputs:
+        for source in self._streams.inputs:
             source.follow_publishers()
             wrong, values = told[source.sensor]
-            wrong = wrong or self._transforms.missing(source.sensor)
+            wrong = wrong or self._streams.transforms.missing(source.sensor)
             entries.append(sensor_status(name, source, counts, wrong, values))
         return entries
 
     def close(self) -> None:
         """Unsubscribe, let the frame at hand finish, and add the counts to the record."""
-        self._node.destroy_timer(self._timer)
-        for source in self.inputs:
-            source.close()
-        for source in self._info_inputs:
-            self._node.destroy_subscription(source)
-        self._transforms.close()
-        self._jumps.unregister()
-        with self._lock:
-            self._hand_over(self._intake.flush())  # what waits for its set is to be counted too
+        self._streams.close()
         self._worker.stop()
         self._record.counts.update(self.counters())

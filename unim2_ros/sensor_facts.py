@@ -20,9 +20,13 @@ class SensorFacts:
 
     Args:
         sensor: how the rig describes it.
+
+    Attributes:
+        unusable: why an image of it could not be decoded; set by whoever decodes.
     """
 
     def __init__(self, sensor: Sensor) -> None:
+        self.unusable = ""
         self._sensor = sensor
         self._stamp_ns = 0
         self._ahead_s = 0.0
@@ -74,6 +78,7 @@ class SensorFacts:
         """
         sets, missing, was = self._sets, self._missing, self._was
         self._sets, self._missing, self._was = 0, Counter(), ""
+        unusable, self.unusable = self.unusable, ""
         values: dict[str, object] = {"size": self._size}
         skew_s = None
         if reference_ns and self.newest_ns:
@@ -94,6 +99,6 @@ class SensorFacts:
                 f"{'behind' if skew_s < 0 else 'ahead of'} the reference's, and max_age_s is "
                 f"{self._sensor.max_age_s:g}: set its offset_s or max_age_s, or stamp: arrival"
             ), values
-        if was:
-            return f"its images changed from {was} to {self._size}", values
-        return "", values
+        changed = f"its images changed from {was} to {self._size}" if was else ""
+        left_out = f"left out: {unusable}" if unusable else ""
+        return "; ".join(filter(None, (changed, left_out))), values

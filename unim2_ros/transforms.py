@@ -70,6 +70,11 @@ class Transforms:
         self._tree.add(usable)
         self._look_up()
 
+    @property
+    def tree(self) -> TransformTree | None:
+        """All that has come so far; None where there is no tf here."""
+        return self._tree.copy() if self._subscriptions else None
+
     def note(self, sensor: str, frame_id: str) -> None:
         """Take note of the frame that a sensor's images name."""
         frame_id = self._overrides.get(sensor) or frame_id

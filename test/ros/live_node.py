@@ -112,12 +112,18 @@ class Talker:
 
     def counts(self) -> dict[str, int]:
         """The counters of the newest report."""
-        return {i.key: int(i.value) for i in self.reports[-1]["segment: counters"].values}
+        entry = self._newest()["segment: counters"]
+        return {i.key: int(i.value) for i in entry.values}
 
     def version(self) -> str:
         """The model's version in the newest report; empty: none was reported."""
-        values = self.reports[-1]["segment"].values if self.reports else ()
+        report = self._newest()
+        values = report["segment"].values if report else ()
         return next((item.value for item in values if item.key == "model version"), "")
+
+    def _newest(self) -> dict[str, Any]:
+        """The newest report of the node; others may report too."""
+        return next((r for r in reversed(self.reports) if "segment" in r), {})
 
     def call(self, kind: type, name: str, **fields: Any) -> Any:
         """Call a service of the node; returns its answer."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import yaml
 
 pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'unim2[ros]'")
 
+from live_node import talking
 from sensor_msgs.msg import Image, PointCloud2
 
 from unim2_core.sensing.rig import SENSORS
@@ -18,6 +21,7 @@ from unim2_core.shares import share
 from unim2_ros.outputs import OUTPUTS
 
 pytestmark = pytest.mark.ros
+DOMAIN = 85
 KINDS = {f"/segment/{output.name}": output.kind for output in OUTPUTS}
 INPUTS = {f"/{sensor}/image": Image for sensor in SENSORS}
 SHOWS = {"Image": Image, "PointCloud2": PointCloud2}
@@ -78,3 +82,32 @@ def test_foxglove_shows_topics_that_there_are_and_every_panel_is_set_up() -> Non
             assert panel["topicToRender"] == "/diagnostics"
     assert topics <= {*KINDS, *INPUTS}
     assert {"/segment/overlay", "/segment/points", "/segment/segmentation"} <= topics
+
+
+def _shown() -> set[str]:
+    """Every topic of both files."""
+    rviz = {d["Topic"]["Value"] for d in _rviz()["Visualization Manager"]["Displays"]}
+    text = json.dumps(_foxglove()["configById"])
+    return rviz | set(re.findall(r'"(/[a-z_]+(?:/[a-z_]+)*)"', text))
+
+
+def test_a_node_that_runs_publishes_what_is_shown(model_path: Path, tmp_path: Path) -> None:
+    shown = _shown()
+    assert {"/segment/camera_info", "/diagnostics"} <= shown, "calibrations and reports too"
+    with talking(tmp_path, DOMAIN, f"model:={model_path}") as talker:
+        talker.says("idle", step=talker.send)
+        node = talker.node
+        published = dict(node.get_publisher_names_and_types_by_node("segment", "/"))
+        heard = dict(node.get_subscriber_names_and_types_by_node("segment", "/"))
+    assert shown - set(INPUTS) <= set(published), "of inputs the node has those of its model"
+    assert {"/rgb/image", "/thermal/image"} <= set(heard) & set(INPUTS)
+    here = {topic: [kind] for topic, kind in _types().items() if topic in published}
+    assert here and all(published[topic] == kinds for topic, kinds in here.items())
+
+
+def _types() -> dict[str, str]:
+    return {
+        f"/segment/{output.name}": output.type.replace("/", "/msg/")
+        for output in OUTPUTS
+        if output.kind is not None
+    }

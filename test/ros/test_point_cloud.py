@@ -104,3 +104,19 @@ def test_ros_own_reader_finds_the_same_points() -> None:
     theirs = reader.read_points(message)
     for name in ("x", "y", "z", "label", "confidence"):
         np.testing.assert_array_equal(ours[name], theirs[name])
+    for field, name in zip(message.fields, LAYOUT.names, strict=True):
+        assert (field.name, field.offset) == (name, LAYOUT.fields[name][1])
+
+
+def test_ros_own_writer_makes_the_same_message() -> None:
+    library = pytest.importorskip(
+        "sensor_msgs_py.point_cloud2", reason="sensor_msgs_py comes with a ROS workspace only"
+    )
+    frames = _frames(np.full((HEIGHT, WIDTH), 2.0, np.float32))
+    ours = CloudMaker(Rig.parse({"sensors": ALIGNED}))(frames, _result(), HEADER)
+    kind = library.dtype_from_fields(ours.fields, ours.point_step)
+    points = np.frombuffer(ours.data, kind)  # theirs takes an organized cloud as its transpose
+    theirs = library.create_cloud(HEADER, ours.fields, points, point_step=ours.point_step)
+    assert (theirs.width, theirs.row_step) == (WIDTH * HEIGHT, HEIGHT * ours.row_step)
+    for name in ("fields", "point_step", "is_bigendian", "is_dense", "data"):
+        assert getattr(ours, name) == getattr(theirs, name), name

@@ -84,9 +84,11 @@ def test_two_publishers_and_another_resolution(model_path: Path, tmp_path: Path)
         def halved() -> None:
             stamp = talker.node.get_clock().now().to_msg()
             talker.publish("rgb", stamp)
-            talker.publish("thermal", stamp, height=16)  # what is left over is ignored
+            talker.publish("thermal", stamp, height=16)  # half of its data are left over
 
         talker.says("its images changed from 48x32 to 48x16", THERMAL, halved)
+        said = talker.says("left out: thermal image on /thermal/image", THERMAL, halved).message
+        assert "expected 16 rows x step 96 = 1536 bytes, found 3072 bytes" in said
         assert _goes_on(talker, masks, ("rgb", "thermal"))
 
 
@@ -134,8 +136,12 @@ def test_garbage_is_counted_and_what_follows_is_segmented(
         assert _goes_on(talker, masks, ("rgb", "thermal"))
 
 
-def test_a_bag_that_is_played_again_goes_on(model_path: Path, tmp_path: Path) -> None:
-    with talking(tmp_path, DOMAIN, f"model:={model_path}", "use_sim_time:=true") as talker:
+@pytest.mark.parametrize("sim_time", ["true", "false"], ids=["with /clock", "without"])
+def test_a_bag_that_is_played_again_goes_on(
+    model_path: Path, tmp_path: Path, sim_time: str
+) -> None:
+    settings = (f"model:={model_path}", f"use_sim_time:={sim_time}")
+    with talking(tmp_path, DOMAIN, *settings) as talker:
         masks = talker.listen("/segment/segmentation", Image)
         clock = talker.node.create_publisher(Clock, "/clock", 10)
         now = [1_700_000_000.0]

@@ -116,6 +116,24 @@ def test_thermal_in_kelvin():
     np.testing.assert_allclose(frame.data, COUNTS * 0.01, rtol=1e-6)
 
 
+@pytest.mark.parametrize("conversion", ["centikelvin", "decikelvin"])
+@pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
+def test_eight_bits_of_thermal_are_no_kelvin(conversion, encoding):
+    with pytest.raises(DecodeError, match=r"mono16, 16UC1 or 32FC1; eight bits .*relative"):
+        decode("thermal", image_message(GREY, encoding), thermal={"conversion": conversion})
+
+
+@pytest.mark.parametrize("sensor", ["thermal", "nir"])
+@pytest.mark.parametrize("big_endian", [False, True])
+def test_both_names_of_sixteen_bits_mean_the_same(sensor, big_endian):
+    first, second = (
+        decode(sensor, image_message(COUNTS, name, big_endian=big_endian, padding=6)).data
+        for name in ("mono16", "16UC1")
+    )
+    np.testing.assert_array_equal(first, second)
+    assert len(np.unique(first)) == len(np.unique(COUNTS)), "no count was cut to eight bits"
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

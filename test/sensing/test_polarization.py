@@ -109,6 +109,9 @@ def test_dark_overexposed_and_broken_pixels() -> None:
     assert (from_dolp_aolp(None, broken, angle, "rad", 1.0)[..., 1:] == 0).all()
     assert np.isfinite(from_stokes(broken, broken, broken, 1.0)).all()
     assert np.isfinite(from_angles(broken, broken, broken, broken, 1.0)).all()
+    huge = np.array([[1.3e19, -1.3e19, 3e38, 0.5]], np.float32)
+    assert np.isfinite(from_stokes(huge, huge, -huge, 1.0)).all()
+    assert np.isfinite(from_angles(huge, -huge, -huge, huge, 1.0)).all()
 
 
 def test_angle_just_below_zero_is_not_pi() -> None:

@@ -14,8 +14,14 @@ from numpy.typing import NDArray
 from rich.markup import escape
 
 from unim2_core.cli.console import console, progress, warn
-from unim2_core.cli.drive_samples import Eye, drives_of, remembered, samples
-from unim2_core.data.drive_pictures import DrivePictures
+from unim2_core.cli.drive_samples import (
+    DriveSource,
+    Eye,
+    Stream,
+    drives_of,
+    remembered,
+    samples,
+)
 from unim2_core.data.views import Mirrored
 from unim2_core.errors import ModelError
 from unim2_core.files import cannot_write
@@ -49,6 +55,7 @@ SHOWN = 3
 """Held-out pictures of the new drives that a report shows."""
 PROBED = 24
 """Pictures of each drive that tell whether it is shifted."""
+LIVE = "live topics"
 CHECKPOINT_EVERY = 20
 """Pictures."""
 
@@ -70,7 +77,9 @@ class Plan:
         run: folder of the checkpoints.
         resume: go on where an adaptation was stopped.
         if_shifted: do nothing where the new drives are like the old ones.
-        checkpoint_every: pictures between checkpoints.
+        checkpoint_every: pictures between checkpoints; 0: none.
+        live: what comes now, instead of new drives; it cannot be gone through again.
+        threads: cores for the features; 0: all.
     """
 
     bags: Sequence[Path]
@@ -86,6 +95,14 @@ class Plan:
     resume: bool = False
     if_shifted: bool = False
     checkpoint_every: int = CHECKPOINT_EVERY
+    live: Stream | None = None
+    threads: int = 0
+
+    def source(self, bundle: Bundle, frames: int) -> DriveSource:
+        """So many new pictures, of each drive, at most."""
+        if self.live is not None:
+            return self.live(bundle, frames)
+        return drives_of(bundle, self.bags, self.rig, frames)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,10 +180,10 @@ def adapt_model(
     bundle = Bundle(path)
     check_reference(bundle, plan.rig)
     Classifier.load(bundle)  # before any drive is read: it may be none that was trained
-    source = drives_of(bundle, plan.bags, plan.rig, plan.frames)
+    source = plan.source(bundle, plan.frames)
     for sentence in source.absent:
         warn(sentence)
-    engine = Engine(bundle, plan.backend)
+    engine = Engine(bundle, plan.backend, plan.threads)
     memory, eye, old = _memory(bundle, engine, plan)
     console.print(escape(f"remembered: {memory.summary}"))
     made = Adaptation(bundle, bundle.manifest.number)
@@ -231,7 +248,7 @@ def measured_shift(bundle: Bundle, memory: Memory, eye: Eye, plan: Plan) -> Shif
     Raises:
         ModelError: no picture can be used.
     """
-    few = drives_of(bundle, plan.bags, plan.rig, PROBED)
+    few = plan.source(bundle, PROBED)
     found = [sample.store for sample in samples(few, eye)]
     if not found:
         raise ModelError(
@@ -246,7 +263,7 @@ def measured_shift(bundle: Bundle, memory: Memory, eye: Eye, plan: Plan) -> Shif
 
 
 def _stream(
-    source: DrivePictures,
+    source: DriveSource,
     eye: Eye,
     adapter: Adapter,
     plan: Plan,
@@ -274,7 +291,7 @@ def _stream(
                     made.shown.append(Shown(image, tokens, presence))
                 _take(adapter, sample, swapped, made, observers)
                 advance(index + 1)
-                if adapter.taken % plan.checkpoint_every == 0:
+                if plan.checkpoint_every and adapter.taken % plan.checkpoint_every == 0:
                     save_checkpoint(plan.run, facts, adapter.state())
         status = "finished"
     except KeyboardInterrupt:
@@ -339,7 +356,8 @@ def _kept(
     """Keep what the verdict says is to be kept; returns the model as it is served now."""
     assert made.judgement is not None
     verdict, details = made.judgement.verdict, made.judgement.as_json()
-    details |= {"drives": [bag.name for bag in plan.bags], "seed": plan.config.seed}
+    drives = [bag.name for bag in plan.bags] or [LIVE]
+    details |= {"drives": drives, "seed": plan.config.seed}
     if verdict == "rejected" or result is None:
         if out is None:
             record(bundle.path, "rejected", made.number, bundle.manifest.number, None, details)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,21 @@ from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.warping import registered
 
 Maps = Mapping[str, NDArray[np.float32]]
+
+
+class DriveSource(PictureSource, Protocol):
+    """What an adaptation learns from: pictures as the model is to see them.
+
+    Attributes:
+        absent: a sentence for each modality that can never come.
+    """
+
+    @property
+    def absent(self) -> list[str]: ...  # noqa: D102
+
+
+Stream = Callable[[Bundle, int], DriveSource]
+"""From the model and the most pictures that are wanted to their source."""
 
 
 def drives_of(bundle: Bundle, bags: Sequence[Path], rig: Rig, frames: int) -> DrivePictures:

@@ -53,18 +53,19 @@ HalfAuxiliaries = Annotated[
 ]
 
 
-def rig_from(file: Path | None, topics: Sequence[str] | None) -> Rig:
+def rig_from(file: Path | None, topics: Sequence[str] | None, root: str = "/") -> Rig:
     """The rig that the options describe.
 
     Args:
         file: the rig file, or None for the default topics.
         topics: ``SENSOR=TOPIC`` items that override it.
+        root: of the default topics; empty: relative ones, that a node's namespace moves.
 
     Raises:
         typer.BadParameter: an item is malformed or names an unknown sensor.
         RigError: the file is not a rig.
     """
-    rig = Rig.load(file) if file else Rig.default()
+    rig = Rig.load(file) if file else Rig.default(root=root)
     changes = {}
     for item in topics or ():
         sensor, equals, topic = item.partition("=")

@@ -71,6 +71,24 @@ def play(context: typer.Context) -> None:
     _become("play_node", context.args)
 
 
+@app.command(context_settings={**_PASS_ON, "help_option_names": []})
+def adapt(context: typer.Context) -> None:
+    """Learn from the topics as they come, beside the node; serve only what is no worse.
+
+    Example: unim2 ros adapt site.unim2 --rig rig.yaml --frames 200 --max-rate 1
+    """
+    _become("adapt_node", context.args)
+
+
+@app.command(context_settings={**_PASS_ON, "help_option_names": []})
+def view(context: typer.Context) -> None:
+    """Look at the sensors and the node's answers as they come, in the rerun viewer.
+
+    Example: unim2 ros view --rig rig.yaml --model site.unim2
+    """
+    _become("view_node", context.args)
+
+
 def parameter(name: str, value: object) -> list[str]:
     """ROS arguments that set a text parameter: ROS reads YAML, where a path may mean anything."""
     return ["-p", f"{name}:={json.dumps(str(value), ensure_ascii=False)}"]

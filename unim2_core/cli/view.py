@@ -12,36 +12,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.markup import escape
 
 from unim2_core.cli.console import Advance, console, progress, warn
 from unim2_core.cli.options import BackendName, RigFile, Topics, rig_from
+from unim2_core.cli.viewing import Onlooker
 from unim2_core.data.drives import check_stamps, check_topics, is_taken, take
-from unim2_core.errors import BagError, DecodeError, RigError, Unim2Error
+from unim2_core.errors import BagError, DecodeError, Unim2Error
 from unim2_core.files import cannot_write
 from unim2_core.inference.pipeline import Pipeline
 from unim2_core.model.bundle import Bundle
 from unim2_core.sensing.bags import BagReader
 from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.intake import Intake, Parts
-from unim2_core.sensing.modalities import MODALITIES, Encoder
-from unim2_core.sensing.registrar import Registrar
 from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.static_transforms import TransformTree
 from unim2_core.sensing.synchronizer import MatchedSet
-from unim2_core.sensing.warping import warp_image
 from unim2_core.showing.viewer import Answer, Recording, rerun
 
 SUFFIX = ".rrd"
 LOOPBACK = "127.0.0.1"
-SHOWN_WIDTH = 480
-"""Of the pictures where no model says how large it takes them, pixels."""
 TF = "tf2_msgs/msg/TFMessage"
-
-Image = NDArray[np.uint8]
 
 
 def command(
@@ -68,10 +60,7 @@ def command(
 
     Example: unim2 view drive --rig rig.yaml --model site.unim2 --save drive.rrd
     """
-    if save and save.suffix != SUFFIX:
-        raise typer.BadParameter(f"expected a name ending in {SUFFIX}, found {save.name}")
-    if save and web:
-        raise typer.BadParameter("expected --save or --web, found both")
+    check_sink(save, web)
     rerun()
     sensors = rig_from(rig, topic)
     pipeline = None if model is None else Pipeline(Bundle(model), sensors, backend)
@@ -93,6 +82,18 @@ def command(
                 found="see above",
                 remedy="look at it in a browser with --web, or elsewhere with --save drive.rrd",
             )
+
+
+def check_sink(save: Path | None, web: bool) -> None:
+    """Check where the recording is to go.
+
+    Raises:
+        typer.BadParameter: to two places, or the file's name is none of a recording.
+    """
+    if save and save.suffix != SUFFIX:
+        raise typer.BadParameter(f"expected a name ending in {SUFFIX}, found {save.name}")
+    if save and web:
+        raise typer.BadParameter("expected --save or --web, found both")
 
 
 def _recorded(
@@ -133,26 +134,16 @@ class _Drive:
     skipped: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        manifest = None if self.pipeline is None else self.pipeline.bundle.manifest
-        known = {} if manifest is None else {e.name: e.encoding for e in manifest.modalities}
-        # What the model looks at comes first; hha is what depth looks like to some models.
-        names = dict.fromkeys([*known, *(name for name in MODALITIES if name != "hha")])
-        self._encoders = {
-            name: Encoder.from_description(known[name]) if name in known else Encoder(name)
-            for name in names
-            if MODALITIES[name].sensor in self.rig.sensors
-        }
-        self._size = None if manifest is None else manifest.infer_size
-        self._registrar = Registrar(self.rig)
+        self._manifest = None if self.pipeline is None else self.pipeline.bundle.manifest
+        self._onlooker = Onlooker(self.rig, self._manifest)
         self._tf = TransformTree.from_bag(self.reader)
 
     def record(self, out: Path, frames: int | None, advance: Advance) -> int:
         """Write all sets, or so many, evenly spread."""
         intake = Intake(self.rig)
         total = self.reader.topics[self.rig.reference_topic].count
-        manifest = None if self.pipeline is None else self.pipeline.bundle.manifest
         written = emitted = 0
-        with Recording(out, self.rig, tuple(self._encoders), manifest) as recording:
+        with Recording(out, self.rig, self._onlooker.modalities, self._manifest) as recording:
             for frameset in self._sets(intake, frames, total, advance):
                 emitted += 1
                 if frameset is not None:
@@ -166,7 +157,7 @@ class _Drive:
                 found="; ".join(self.skipped) or "none",
                 remedy="look at the topics with: unim2 info BAG",
             )
-        for what, count in self.skipped.items():
+        for what, count in (self.skipped + self._onlooker.skipped).items():
             warn(f"{count} left out: {what}")
         return written
 
@@ -198,24 +189,8 @@ class _Drive:
             return None
 
     def _add(self, recording: Recording, frames: FrameSet) -> None:
-        reference = frames.frames[frames.reference]
-        height = round(SHOWN_WIDTH * reference.height / reference.width)
-        size = self._size or (height, SHOWN_WIDTH)
-        pictures: dict[str, Image] = {}
-        for name, encoder in self._encoders.items():
-            frame = frames.frames.get(MODALITIES[name].sensor)
-            if frame is not None:
-                try:
-                    pictures[name] = encoder.encode(frame, size, frame.camera)[0]
-                except RigError as error:  # it needs a calibration that has not come yet
-                    self.skipped[f"{name}: {error.what}"] += 1
-        maps = self._registrar(frames, size).maps
-        registered = {}
-        for name, picture in pictures.items():
-            grid_map = maps.get(MODALITIES[name].sensor)
-            registered[name] = picture if grid_map is None else warp_image(picture, grid_map)
         answer = None
         if self.pipeline is not None:
             result = self.pipeline(frames)
             answer = Answer(result.classes, result.confidence, result.latency_ms, result.version)
-        recording.add(frames, pictures, registered, answer, self._tf)
+        self._onlooker.show(recording, frames, answer, self._tf)

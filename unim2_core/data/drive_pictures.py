@@ -6,23 +6,22 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from unim2_core.data.crops import IMAGE_SIDE, default_size
 from unim2_core.data.drive_labels import DriveLabels, LabelReader
 from unim2_core.data.drives import Sets, Warn, check_topics, contents, spread_sets
+from unim2_core.data.framing import Encodings, Framing
 from unim2_core.data.labels import Classes, Labels
-from unim2_core.data.pictures import Image, Mask, Picture
+from unim2_core.data.pictures import Picture
 from unim2_core.errors import DataError, ModelError, RigError
 from unim2_core.sensing.bags import BagReader
-from unim2_core.sensing.frames import FrameSet
 from unim2_core.sensing.modalities import Encoder, Preset
-from unim2_core.sensing.registrar import Registrar, with_depth
+from unim2_core.sensing.registrar import with_depth
 from unim2_core.sensing.resampling import Size, nearest_indices
 from unim2_core.sensing.rig import Rig
 
@@ -31,8 +30,6 @@ RULES_VERSION = 1
 
 SMALL_TOKEN_SIDE = 240
 """Attention costs by the square of the number of tokens."""
-
-Encodings = Mapping[str, Mapping[str, Any]]
 
 _log = logging.getLogger(__name__)
 
@@ -98,10 +95,8 @@ class DrivePictures:
         warn: Warn = _log.warning,
     ) -> None:
         self._bags, self._frames, self._labels = tuple(bags), frames, labels
-        self._descriptions = {
-            name: Encoder.from_description(how).describe() for name, how in encodings.items()
-        }
-        encoders = self._encoders()
+        encoders = {name: Encoder.from_description(how) for name, how in encodings.items()}
+        self._descriptions = {name: encoder.describe() for name, encoder in encoders.items()}
         self._sensors = {name: encoder.modality.sensor for name, encoder in encoders.items()}
         self.rig = with_depth(rig, frozenset(self._sensors.values()))
         self.missing: Counter[str] = Counter()
@@ -117,6 +112,7 @@ class DrivePictures:
             )
         self._counts = [self._examine(bag) for bag in self._bags]
         self._size = size or self._default_size(patch_size)
+        self._patch_size = patch_size
         self._grid = (self._size[0] // patch_size, self._size[1] // patch_size)
         if min(self._grid) < 1 or any(length % patch_size for length in self._size):
             raise DataError(
@@ -199,7 +195,11 @@ class DrivePictures:
         refused: dict[str, RigError] = {}
         source = 0
         for sequence, bag in enumerate(self._bags):
-            encoders, registrar = self._encoders(), Registrar(self.rig)
+            framing = Framing(
+                *(self.rig, self._descriptions, self._size, self._patch_size),
+                sequence=sequence,
+                missing=self.missing,
+            )
             unlabelled = 0
             with ExitStack() as stack:
                 truth: LabelReader | None = None
@@ -207,37 +207,23 @@ class DrivePictures:
                     truth = stack.enter_context(LabelReader(bag, self._labels))
                 sets = stack.enter_context(closing(self._sets(bag)))
                 for frames, header_ns in sets:
-                    images, valid = self._encoded(frames, encoders, refused)
-                    if not images:
-                        continue
-                    given.update(images.keys())
-                    maps = registrar(frames, self._grid).maps
-                    self.registration.update(registrar.methods)
                     labels = truth.at(header_ns) if truth else None
+                    resized = None if labels is None else self._resized(labels)
+                    name = f"{bag.name} {frames.stamp_ns}"
+                    picture = framing.picture(frames, name, source, resized)
+                    self.registration.update(framing.registration)
+                    if picture is None:
+                        continue
                     unlabelled += labels is None
-                    yield Picture(
-                        name=f"{bag.name} {frames.stamp_ns}",
-                        images=images,
-                        valid=valid,
-                        maps={
-                            name: grid_map
-                            for name in images
-                            if (grid_map := maps.get(self._sensors[name])) is not None
-                        },
-                        labels=None if labels is None else self._resized(labels),
-                        source=source,
-                        sequence=sequence,
-                        stamp_ns=frames.stamp_ns,
-                    )
+                    yield picture
                     source += 1
+            given.update(framing.given)
+            refused.update(framing.refused)
             if truth and unlabelled:
                 self._say(f"{unlabelled} pictures of {bag} have no label of their stamp")
         for name, refusal in refused.items():
             if not given[name]:
                 raise refusal
-
-    def _encoders(self) -> dict[str, Encoder]:
-        return {name: Encoder.from_description(how) for name, how in self._descriptions.items()}
 
     def _say(self, text: str) -> None:
         if text not in self._said:
@@ -263,37 +249,6 @@ class DrivePictures:
             frame = next(sets)[0].frames[self.rig.reference]
         side = IMAGE_SIDE if patch_size >= 16 else SMALL_TOKEN_SIDE
         return default_size("none", "full_frame", (frame.height, frame.width), side)
-
-    def _encoded(
-        self, frames: FrameSet, encoders: Mapping[str, Encoder], refused: dict[str, RigError]
-    ) -> tuple[dict[str, Image], dict[str, Mask]]:
-        """Images and validity of the modalities that are there."""
-        images, valid = {}, {}
-        for name, encoder in encoders.items():
-            frame = frames.frames.get(self._sensors[name])
-            if frame is None:
-                reason = frames.missing.get(self._sensors[name], "not in the rig")
-                self.missing[f"{name}: {reason}"] += 1
-                continue
-            if encoder.crops((frame.height, frame.width), self._size):
-                raise self._cropped((frame.height, frame.width))
-            try:
-                images[name], mask = encoder.encode(frame, self._size, frame.camera)
-            except RigError as error:  # its calibration may come later in the drive
-                self.missing[f"{name}: {error.what}"] += 1
-                refused[name] = error
-                continue
-            if mask is not None:
-                valid[name] = mask
-        return images, valid
-
-    def _cropped(self, image: Size) -> ModelError:
-        return ModelError(
-            "the preset paper would crop the images, and classes could not be put back in place",
-            expected=f"a size with the aspect of the images, {image[0]}x{image[1]}",
-            found=f"{self._size[0]}x{self._size[1]}",
-            remedy="give such a size with --size, or use the preset robot",
-        )
 
     def _resized(self, labels: Labels) -> Labels:
         """Labels (H, W) at the pictures' size, by the nearest pixel."""

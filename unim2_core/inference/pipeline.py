@@ -45,7 +45,8 @@ class Segmentation:
     """Classes of one reference image.
 
     Attributes:
-        classes: (H, W) uint8 class ids, at the reference image's size.
+        classes: (H, W) uint8 class ids, at the reference image's size, or one pixel in so many
+            of it.
         confidence: (H, W) uint8, 0 unsure to 255 sure.
         encoded: what the backbone saw.
         latency_ms: stage -> milliseconds.
@@ -75,15 +76,18 @@ class Segmentation:
             frames: the set that was segmented.
 
         Returns:
-            (H, W, 3) uint8, at the reference image's size; may share memory with the frame.
+            (H, W, 3) uint8, at the size of the classes; may share memory with the frame.
         """
-        reference = frames.frames[frames.reference]
+        reference, shape = frames.frames[frames.reference], self.classes.shape
         if reference.sensor == "rgb":
-            return np.asarray(reference.data, np.uint8)
+            picture = np.asarray(reference.data, np.uint8)
+            if picture.shape[:2] == shape:
+                return picture
+            return np.asarray(cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA))
         for name, (_, image) in self.encoded.images.items():
             if MODALITIES[name].sensor == reference.sensor:
-                return np.asarray(cv2.resize(image, (reference.width, reference.height)))
-        return np.zeros((reference.height, reference.width, 3), np.uint8)
+                return np.asarray(cv2.resize(image, shape[::-1]))
+        return np.zeros((*shape, 3), np.uint8)
 
 
 class Pipeline:
@@ -217,8 +221,12 @@ class Pipeline:
         }
         return Encoded(images, missing, valid)
 
-    def __call__(self, frames: FrameSet) -> Segmentation:
+    def __call__(self, frames: FrameSet, stride: int = 1) -> Segmentation:
         """Segment the reference image of a set; without any modality it stays unlabelled.
+
+        Args:
+            frames: the set.
+            stride: classes are given for one pixel in so many, of the rows and of the columns.
 
         Raises:
             DecodeError: an image cannot be encoded.
@@ -232,7 +240,7 @@ class Pipeline:
         registered_at = time.perf_counter()
         classes, confidence, version = self.engine.classify(tokens, presence)
         reference = frames.frames[frames.reference]
-        shape = (reference.width, reference.height)
+        shape = (max(1, reference.width // stride), max(1, reference.height // stride))
         classes = cv2.resize(classes, shape, interpolation=cv2.INTER_NEAREST)
         confidence = cv2.resize(confidence, shape, interpolation=cv2.INTER_LINEAR)
         latency_ms = {

@@ -26,7 +26,7 @@ from unim2_core.sensing.polarization import (
     from_stokes,
 )
 from unim2_core.sensing.rig import Rig, Sensor
-from unim2_core.sensing.thermal import thermal_values
+from unim2_core.sensing.thermal import KELVIN_COUNTS, thermal_values
 
 Message = ImageMessage | CompressedImageMessage
 Parts = Mapping[str, Message]
@@ -169,7 +169,14 @@ def _depth(options: Sensor, parts: Parts) -> Decoded:
 
 
 def _thermal(options: Sensor, parts: Parts) -> Decoded:
-    values, unit = thermal_values(_one_channel(parts[IMAGE]), options.thermal)
+    counts = _one_channel(parts[IMAGE])
+    if counts.dtype == np.uint8 and options.thermal.conversion in KELVIN_COUNTS:
+        raise _wrong_type(
+            "mono16, 16UC1 or 32FC1; eight bits are a picture of temperatures, for which the rig "
+            "has conversion: relative",
+            counts,
+        )
+    values, unit = thermal_values(counts, options.thermal)
     return values, None, unit
 
 

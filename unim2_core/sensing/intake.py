@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +12,23 @@ from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.decoding import Decoder
 from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.grouping import StampGrouper
+from unim2_core.sensing.rate_limit import RateLimit
 from unim2_core.sensing.rig import Rig, Sensor
-from unim2_core.sensing.synchronizer import MatchedSet, Member, StreamPolicy, Synchronizer
+from unim2_core.sensing.synchronizer import (
+    MatchedSet,
+    Matcher,
+    Member,
+    StreamPolicy,
+    Synchronizer,
+)
 
 NANOSECONDS = 1_000_000_000
 
 Parts = dict[str, Any]
 """Part name -> message; one part named ``image`` where a sensor has one topic."""
+Matching = Callable[[Rig], Matcher[Parts]]
 
+TOO_MANY = "over max_rate_hz"
 _OPTIONAL_PARTS = {"dolp_aolp": frozenset({"s0"})}
 
 
@@ -30,13 +39,17 @@ class Intake:
     thread safe: the caller holds a lock around ``add``, ``advance``, ``flush`` and ``reset``;
     ``decode`` may run beside them.
 
+    Args:
+        rig: the sensors.
+        matching: makes what decides which images belong together; left out: our synchronizer.
+
     Attributes:
         rig: the sensors.
         dropped: every message or image that was not used, ``sensor/reason`` -> count, apart from
             what the synchronizer counts itself.
     """
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, matching: Matching | None = None) -> None:
         self.rig = rig
         self.dropped: Counter[str] = Counter()
         self._routes: dict[str, tuple[str, str]] = {}
@@ -47,7 +60,9 @@ class Intake:
             if sensor.topics:
                 optional = _OPTIONAL_PARTS.get(sensor.polarization.layout, frozenset())
                 self._groupers[name] = StampGrouper(tuple(sensor.topics), optional)
-        self._synchronizer = _synchronizer(rig)
+        self._limits = _limits(rig)
+        self._matching = matching or _synchronizer
+        self._synchronizer = self._matching(rig)
         self._counted: Counter[str] = Counter()  # by synchronizers before this one
         self._decoder = Decoder(rig)
         self._cameras: dict[str, Intrinsics] = {}
@@ -98,13 +113,16 @@ class Intake:
             self.dropped[f"{name}/zero stamp"] += 1
             return []
         grouper = self._groupers.get(name)
-        if grouper is None:
-            return self._synchronizer.add(name, stamp_ns, {part: message}, arrival_ns)
-        return [
-            matched
-            for group_ns, parts in grouper.add(part, stamp_ns, message)
-            for matched in self._synchronizer.add(name, group_ns, parts, arrival_ns)
-        ]
+        whole = [(stamp_ns, {part: message})]
+        if grouper is not None:
+            whole = grouper.add(part, stamp_ns, message)
+        found: list[MatchedSet[Parts]] = []
+        for image_ns, parts in whole:
+            if self._limits[name].takes(image_ns):
+                found += self._synchronizer.add(name, image_ns, parts, arrival_ns)
+            else:
+                self.dropped[f"{name}/{TOO_MANY}"] += 1
+        return found
 
     def add_camera_info(self, topic: str, message: Any) -> None:
         """Take a camera's calibration in; one that says nothing is counted and not used."""
@@ -125,19 +143,20 @@ class Intake:
     def reset(self) -> None:
         """Forget all that waits; counters stay."""
         self._synchronizer.reset()
+        self._limits = _limits(self.rig)
         for grouper in self._groupers.values():
             grouper.reset()
 
     def retune(self, rig: Rig) -> None:
-        """Go on with other times and other required sensors; what waits is forgotten.
+        """Go on with other times, rates and required sensors; what waits is forgotten.
 
         Args:
             rig: the same sensors on the same topics.
         """
+        self.rig = rig
         self.reset()
         self._counted.update(self._synchronizer.counters)
-        self.rig = rig
-        self._synchronizer = _synchronizer(rig)
+        self._synchronizer = self._matching(rig)
 
     def decode(self, matched: MatchedSet[Parts]) -> FrameSet:
         """Decode the images of a set.
@@ -157,7 +176,7 @@ class Intake:
                 self.dropped[f"{name}/not decodable"] += 1
                 if name == self.rig.reference or self.rig.sensors[name].required:
                     raise
-                missing[name] = error.what
+                missing[name] = f"{error.what}; expected {error.expected}, found {error.found}"
         skew: Mapping[str, float] = {
             name: seconds for name, seconds in matched.skew_s.items() if name in frames
         }
@@ -170,6 +189,10 @@ class Intake:
             frame = self._decoder.decode(name, member.payload, member.stamp_ns)
             kept = self._decoded[name] = (member.payload, frame)
         return kept[1]
+
+
+def _limits(rig: Rig) -> dict[str, RateLimit]:
+    return {name: RateLimit(sensor.max_rate_hz) for name, sensor in rig.sensors.items()}
 
 
 def _synchronizer(rig: Rig) -> Synchronizer[Parts]:

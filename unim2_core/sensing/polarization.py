@@ -29,6 +29,8 @@ Angles = tuple[int, int, int, int]
 Bayer = Literal["rggb", "bggr", "grbg", "gbrg"]
 
 _LUMA = {"r": 0.299, "g": 0.587 / 2, "b": 0.114}  # ITU-R BT.601; two greens in each cell
+_LARGEST = np.float32(1e18)
+"""Of counts: sums of squares of Stokes parameters stay finite in float32."""
 
 
 def from_angles(i0: Image, i45: Image, i90: Image, i135: Image, full_scale: float) -> Polarization:
@@ -229,10 +231,10 @@ def _merged(*channels: Channel) -> NDArray[np.float32]:
 
 
 def _finite(image: Image) -> Channel:
-    """As float32, what is not finite as 0."""
+    """As float32; what is not finite, or so large that its square would not be, as 0."""
     values: Channel = image.astype(np.float32)
     if image.dtype.kind == "f":
-        np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+        np.copyto(values, np.float32(0.0), where=~(np.abs(values) < _LARGEST))
     return values
 
 

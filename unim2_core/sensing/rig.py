@@ -76,6 +76,9 @@ class Sensor(_Strict):
     required: bool = Field(False, description="no output at all without it")
     max_age_s: Seconds = Field(0.1, description="largest skew to the reference that is used")
     offset_s: float = Field(0.0, description="added to the stamps of this sensor")
+    max_rate_hz: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="images a second that are used; 0: all"
+    )
     stamp: Literal["header", "arrival"] = "header"
     frame_id: str = Field("", description="overrides header.frame_id where not empty")
     full_scale: float = Field(0.0, ge=0, description="nir: count of white; 0 = of the encoding")

@@ -34,6 +34,12 @@ class TransformTree:
             tree.add(message.decode().transforms)
         return tree
 
+    def copy(self) -> TransformTree:
+        """The same, for another thread: it does not change any more."""
+        made = TransformTree()
+        made._parents = dict(self._parents)
+        return made
+
     def add(self, transforms: Iterable[Any]) -> None:
         """Take in geometry_msgs/TransformStamped; a later one of the same child replaces."""
         for stamped in transforms:

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from unim2_core.sensing.matching import DUPLICATE, JUMP_NS, LATE, Choice, Entry, StreamQueue
 
@@ -90,6 +90,23 @@ class MatchedSet(Generic[T]):
     missing: Mapping[str, str]
     skew_s: Mapping[str, float]
     wait_s: float
+
+
+class Matcher(Protocol[T]):
+    """What matches streams of messages; see ``Synchronizer`` for each of these."""
+
+    @property
+    def counters(self) -> Mapping[str, int]: ...  # noqa: D102
+
+    def add(  # noqa: D102
+        self, stream: str, stamp_ns: int, payload: T, arrival_ns: int
+    ) -> list[MatchedSet[T]]: ...
+
+    def advance(self, arrival_ns: int) -> list[MatchedSet[T]]: ...  # noqa: D102
+
+    def flush(self) -> list[MatchedSet[T]]: ...  # noqa: D102
+
+    def reset(self) -> None: ...  # noqa: D102
 
 
 class Synchronizer(Generic[T]):

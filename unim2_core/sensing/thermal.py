@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from unim2_core.sensing.rig import ThermalDecode
 
 _KELVIN_PER_COUNT = {"centikelvin": 0.01, "decikelvin": 0.1}
+KELVIN_COUNTS = tuple(_KELVIN_PER_COUNT)
+"""Conversions of counts that start at 0 K: no scene has temperatures that fit eight bits."""
 _SAMPLES = 16_384
 
 

@@ -17,7 +17,7 @@ from unim2_core.errors import Unim2Error
 from unim2_core.model.bundle import Manifest
 from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.poses import Pose
-from unim2_core.sensing.rig import Rig
+from unim2_core.sensing.rig import Extrinsics, Rig
 from unim2_core.sensing.static_transforms import TransformTree
 from unim2_core.showing.cloud import cloud
 from unim2_core.showing.jpeg import jpeg
@@ -50,10 +50,11 @@ class Recording:
     """Writes a recording, frame set after frame set. Use as a context manager.
 
     Args:
-        path: the ``.rrd`` file.
+        to: the ``.rrd`` file, or the address of a viewer that runs, ``rerun+http://...``.
         rig: the sensors.
         modalities: names of the pictures that will come, in the order of their views.
-        manifest: of the model; None: there is none.
+        manifest: of the model; None: its classes are not known.
+        segmented: whether there will be answers; None: where there is a model.
 
     Raises:
         Unim2Error: rerun is not installed, or the file cannot be written.
@@ -61,7 +62,12 @@ class Recording:
     """
 
     def __init__(
-        self, path: Path, rig: Rig, modalities: tuple[str, ...], manifest: Manifest | None
+        self,
+        to: Path | str,
+        rig: Rig,
+        modalities: tuple[str, ...],
+        manifest: Manifest | None,
+        segmented: bool | None = None,
     ) -> None:
         self._rr = rerun()
         from unim2_core.showing.viewer_layout import layout
@@ -72,6 +78,7 @@ class Recording:
             if sensor.extrinsics is not None
         }
         self._poses[rig.reference] = Pose.identity()
+        self._placed: dict[str, Extrinsics] = {}
         self._reference = rig.reference
         self._classes = () if manifest is None else tuple(x.id for x in manifest.labels)
         self._count = 0
@@ -79,12 +86,16 @@ class Recording:
         self._axes: object = None
         self._cameras: dict[str, object] = {}
         self._stream = self._rr.RecordingStream(APPLICATION)
-        blueprint = layout(rig.reference, modalities, manifest is not None)
+        segmented = manifest is not None if segmented is None else segmented
+        blueprint = layout(rig.reference, modalities, segmented)
         try:
-            self._stream.save(path, default_blueprint=blueprint)
+            if isinstance(to, str):
+                self._stream.connect_grpc(to, default_blueprint=blueprint)
+            else:
+                self._stream.save(to, default_blueprint=blueprint)
         except (OSError, RuntimeError) as error:
             raise Unim2Error(
-                f"cannot write {path}",
+                f"cannot write {to}",
                 expected="a folder that can be written to, with room on its disk",
                 found=str(error),
                 remedy="choose another place with --save",
@@ -103,6 +114,17 @@ class Recording:
     def __exit__(self, *_: object) -> None:
         self._stream.flush()
         self._stream.disconnect()
+
+    def place(self, sensor: str, extrinsics: Extrinsics) -> None:
+        """Take in where a sensor is, for example from tf.
+
+        Raises:
+            RigError: that is not a rigid motion.
+        """
+        if self._placed.get(sensor) != extrinsics:
+            self._poses[sensor] = Pose.of(extrinsics)
+            self._placed[sensor] = extrinsics
+            self._cameras.pop(sensor, None)  # to be drawn anew
 
     def add(
         self,
