@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: install demo test lint format type-check clean
+.PHONY: install demo test docs lint format type-check clean
 
 install: $(VENV)/.installed
 
@@ -19,6 +19,9 @@ demo: install
 
 test: install lint type-check
 	$(BIN)/python -m pytest
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: install
 	$(BIN)/ruff check .
