@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browsing import chromium
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -52,3 +55,9 @@ def site_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from adaptation_samples import make_site
 
     return make_site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium without a window."""
+    yield from chromium()
