@@ -8,7 +8,7 @@ NUMPY1_PYTHON ?= $(shell command -v python3.10 || command -v $(PYTHON))
 NUMPY1_VENV ?= .venv-numpy1
 TEST_MODEL := out/test.unim2
 
-.PHONY: install demo test test-numpy1 lint format type-check clean
+.PHONY: install demo test test-numpy1 docs lint format type-check clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,9 @@ test-numpy1: install
 	    openvino pytest pytest-timeout hypothesis psutil catkin_pkg mcap-ros2-support
 	$(BIN)/python test/stored_model.py $(TEST_MODEL)
 	UNIM2_TEST_MODEL=$(TEST_MODEL) $(NUMPY1_VENV)/bin/python -m pytest test/sensing test/ros
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: install
 	$(BIN)/ruff check .

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browsing import chromium
 
 # Each process of many uses one core; set before a library reads it, and known to children.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -53,3 +56,9 @@ def site_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from adaptation_samples import make_site
 
     return make_site(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium without a window."""
+    yield from chromium()

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import click
 import pytest
-import typer
 from checkout import ROOT, needs_checkout
 from rich.console import Console
 from rich.progress import Progress
@@ -21,23 +20,11 @@ from typer.testing import CliRunner
 
 from unim2_core.cli.console import _Rate
 from unim2_core.cli.main import app
+from unim2_core.cli.reference import commands, examples
 
 ERRORS = {"Unim2Error", "DecodeError", "BagError", "RigError", "ModelError", "DataError"}
 SETTINGS = ("learning/", "model/segmenter.py")
 """Where a setting is out of range, what is expected says all that there is to do."""
-
-
-def commands() -> Iterator[tuple[str, click.Command]]:
-    """Every command, by the words that call it."""
-
-    def below(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-        if isinstance(command, typer.core.TyperGroup):
-            for word, part in command.commands.items():
-                yield from below(f"{name} {word}", part)
-        else:
-            yield name, command
-
-    yield from below("unim2", typer.main.get_command(app))
 
 
 COMMANDS = dict(commands())
@@ -48,14 +35,6 @@ def passes_on(command: click.Command) -> bool:
     return bool(command.context_settings.get("ignore_unknown_options"))
 
 
-def examples(name: str, command: click.Command) -> list[list[str]]:
-    """The words of each example in a command's help."""
-    text = " ".join((command.help or "").replace("**", "").split())
-    _, found, example = text.partition("Example: ")
-    assert found, f"{name} --help has no example"
-    return [shlex.split(part) for part in example.split(", and then ")]
-
-
 def test_the_set_is_whole():
     assert {"unim2 train", "unim2 doctor", "unim2 ros segment"} <= set(COMMANDS)
 
@@ -63,7 +42,9 @@ def test_the_set_is_whole():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_has_an_example_whose_options_exist(name):
     command = COMMANDS[name]
-    for words in examples(name, command):
+    _, shown = examples(command)
+    assert shown, f"{name} --help has no example"
+    for words in map(shlex.split, shown):
         called = " ".join(words[: len(name.split())])
         assert called in COMMANDS, f"{name} --help shows {called}"
         given = {word.split("=")[0] for word in words if word.startswith("--")}

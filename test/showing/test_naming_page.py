@@ -5,22 +5,35 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browsing import UNNAMED, WIDTHS, Scheme, Visit
 from naming_samples import session_on
 
 from unim2_core.model.bundle import UNLABELLED, Bundle
 from unim2_core.showing.naming.labelling import Hint
 from unim2_core.showing.naming.server import NamingServer
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="the page is not tried: pip install playwright"
-)
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.browser
 
 SCRIPT = "<script>alert(1)</script>"
-WIDTHS = {"desktop": (1280, 800), "phone": (390, 844)}
+ELSEWHERE = "../../../../tmp/unim2-was-here"
+LISTED = "#list li .text:not(:empty)"
+SENT = """
+async ([url, size]) => {
+  try {
+    const edit = JSON.stringify({do: "unknown", cluster: 0});
+    const body = size ? new Blob([new Uint8Array(size)]) : edit;
+    const headers = {"Content-Type": "application/json"};
+    return (await fetch(url, {method: "POST", headers, body})).status;
+  } catch (error) {
+    return error.name;
+  }
+}
+"""
 
 
 @pytest.fixture
@@ -34,54 +47,15 @@ def server(model_path: Path, tmp_path: Path) -> Iterator[NamingServer]:
         thread.join()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"the page is not tried: no Chromium ({error.message.splitlines()[0]})")
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """The page, and everything that the browser complained about."""
-
-    def __init__(self, browser: sync_api.Browser, url: str, width: str = "desktop") -> None:
-        self.problems: list[str] = []
-        size = dict(zip(("width", "height"), WIDTHS[width], strict=True))
-        self.page = browser.new_page(viewport=size)
-        self.page.on("console", lambda message: self.problems.append(message.text))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("dialog", self._dialog)
-        self.page.goto(url, wait_until="networkidle")
-
-    def _dialog(self, dialog: sync_api.Dialog) -> None:
-        if dialog.type != "beforeunload":
-            self.problems.append(f"dialog: {dialog.message}")
-        dialog.accept()
-
-    def press(self, *keys: str) -> None:
-        for key in keys:
-            self.page.keyboard.press(key)
-
-    def type(self, text: str) -> None:
-        self.page.keyboard.type(text)
-
-    def says(self, text: str) -> None:
-        sync_api.expect(self.page.locator("#status")).to_contain_text(text)
-
-    def names(self) -> list[str]:
-        """As the list shows them, by cluster."""
-        shown = self.page.evaluate("order.map((c, i) => [c, list.children[i].innerText])")
-        return [text.splitlines()[0].strip() for _, text in sorted(shown)]
+def names(visit: Visit) -> list[str]:
+    """Of the classes, as the list shows them, by cluster."""
+    shown = visit.page.evaluate("order.map((c, i) => [c, list.children[i].innerText])")
+    return [text.splitlines()[0].strip() for _, text in sorted(shown)]
 
 
 @pytest.fixture
-def visit(browser: sync_api.Browser, server: NamingServer) -> Iterator[Visit]:
-    visit = Visit(browser, server.url)
+def visit(browser: Any, server: NamingServer) -> Iterator[Visit]:
+    visit = Visit(browser, server.url, until=LISTED)
     yield visit
     assert visit.problems == []
     visit.page.close()
@@ -96,7 +70,7 @@ def test_with_the_keyboard_alone_name_merge_undo_save_reload(
     visit.type("road")
     visit.press("Enter")  # goes on to the next one without a name, ready to type
     visit.says(f"Cluster {first} is road.")
-    sync_api.expect(visit.page.locator("#name")).to_be_focused()
+    visit.expect("#name").to_be_focused()
     visit.type("road")  # the same name is the same class
     visit.press("Enter")
     visit.says(f"as cluster {first}")
@@ -112,7 +86,7 @@ def test_with_the_keyboard_alone_name_merge_undo_save_reload(
     visit.press("z")
     visit.says("Undone.")
     visit.press("j")
-    sync_api.expect(visit.page.locator("#facts")).to_contain_text(f"Cluster {fourth}:")
+    visit.expect("#facts").to_contain_text(f"Cluster {fourth}:")
     visit.press("u")
     visit.says("is unknown")
     visit.press("s")
@@ -121,9 +95,10 @@ def test_with_the_keyboard_alone_name_merge_undo_save_reload(
     assert saved.version in visit.page.inner_text("#status")
     table = saved.manifest.served
     assert [int(table[k]) for k in order] == [first, first, third, UNLABELLED]
-    visit.page.reload(wait_until="networkidle")
-    names = visit.names()
-    assert [names[k] for k in (first, second, fourth)] == ["road", "road", "unknown"]
+    visit.page.reload()
+    visit.page.wait_for_selector(LISTED)
+    listed = names(visit)
+    assert [listed[k] for k in (first, second, fourth)] == ["road", "road", "unknown"]
     assert visit.page.is_disabled("#save")
 
 
@@ -132,7 +107,7 @@ def test_a_script_in_a_name_is_text(visit: Visit) -> None:
     visit.type(SCRIPT)
     visit.press("Enter")
     visit.says("is <script>")
-    assert SCRIPT in visit.names()
+    assert SCRIPT in names(visit)
     assert visit.page.evaluate("document.querySelectorAll('body script').length") == 0
 
 
@@ -157,10 +132,10 @@ def test_the_mouse_can_do_it_too(visit: Visit, server: NamingServer) -> None:
 
 def test_a_name_is_taken_from_labels_with_one_key(visit: Visit) -> None:
     visit.page.evaluate("choose(2)")
-    sync_api.expect(visit.page.locator("#hint")).to_contain_text("wall (80.0 % of it)")
+    visit.expect("#hint").to_contain_text("wall (80.0 % of it)")
     visit.press("a")
     visit.says("Cluster 2 is wall.")
-    sync_api.expect(visit.page.locator("#hint")).to_be_hidden()
+    visit.expect("#hint").to_be_hidden()
 
 
 def test_an_error_of_the_server_is_shown(visit: Visit) -> None:
@@ -178,17 +153,83 @@ def test_a_server_that_is_gone_is_said(visit: Visit) -> None:
     visit.problems.clear()
 
 
+@pytest.fixture
+def stranger() -> Iterator[str]:
+    """The address of another page on this machine."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Empty) as other:
+        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{other.server_port}/"
+        other.shutdown()
+        thread.join()
+
+
+def test_another_page_of_this_machine_changes_nothing(
+    browser: Any, server: NamingServer, stranger: str
+) -> None:
+    before = server.session.state()
+    visit = Visit(browser, stranger)
+    # Even with the address, token and all, and with what a browser sends without asking first.
+    edit = f"{server.url}edit"
+    assert visit.page.evaluate(SENT, [edit, 0]) == "TypeError"
+    plain = "url => fetch(url, {method: 'POST', mode: 'no-cors', body: '{}'}).catch(e => e.name)"
+    assert visit.page.evaluate(plain, edit) == "TypeError"
+    visit.page.set_content(f'<iframe src="{server.url}"></iframe>')
+    visit.page.wait_for_timeout(100)
+    assert all(frame.locator("#list li").count() == 0 for frame in visit.page.frames)
+    assert server.session.state() == before
+    visit.page.close()
+
+
+def test_another_token_shows_nothing(browser: Any, server: NamingServer) -> None:
+    visit = Visit(browser, server.url.replace(server.token, "0" * len(server.token)))
+    assert "open the address that unim2 name printed" in visit.page.inner_text("body")
+    assert visit.page.locator("#list").count() == 0
+    visit.page.close()
+
+
+def test_a_hundred_megabytes_are_not_read(visit: Visit, server: NamingServer) -> None:
+    before = server.session.state()
+    assert visit.page.evaluate(SENT, ["edit", 100_000_000]) in (413, "TypeError")
+    visit.problems.clear()
+    assert server.session.state() == before
+    visit.press("u")
+    visit.says("is unknown")
+
+
+def test_a_path_in_a_name_is_text(visit: Visit, server: NamingServer) -> None:
+    visit.press("Enter")
+    visit.type(ELSEWHERE)
+    visit.press("Enter")
+    visit.says(f"is {ELSEWHERE}")
+    visit.press("Escape", "s")
+    visit.says("Saved as version")
+    saved = Bundle(server.session.bundle.path)
+    assert ELSEWHERE in [label.name for label in saved.manifest.labels]
+    assert not Path("/tmp/unim2-was-here").exists()
+    inside = {path.resolve() for path in saved.path.rglob("*")}
+    assert all(path.is_relative_to(saved.path.resolve()) for path in inside)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_everything_fits_and_has_a_name(
-    browser: sync_api.Browser, server: NamingServer, width: str
+    browser: Any, server: NamingServer, width: str, scheme: Scheme
 ) -> None:
-    visit = Visit(browser, server.url, width)
+    visit = Visit(browser, server.url, width, scheme, LISTED)
     page = visit.page
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    unnamed = (
-        "e => e.filter(b => !(b.innerText || b.ariaLabel || b.labels?.[0]?.innerText)).length"
-    )
-    assert page.eval_on_selector_all("button, input", unnamed) == 0
+    assert visit.fits()
+    assert visit.is_dark() == (scheme == "dark")
+    assert page.eval_on_selector_all("button, input", UNNAMED) == 0
     shown = "e => e.filter(t => t.offsetWidth && t.offsetWidth < 48).length"
     assert page.eval_on_selector_all(".tile", shown) == 0
     page.keyboard.press("Tab")

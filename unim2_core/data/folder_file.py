@@ -58,18 +58,18 @@ class FolderModality(_Strict):
     millimetres and floats metres; thermal images are relative, of 8 or 16 bits alike.
     """
 
-    kind: Kind = Field(alias="as")
-    glob: str = Field(min_length=1)
+    kind: Kind = Field(alias="as", description="what the files hold")
+    glob: str = Field(min_length=1, description="the files, relative to this one")
     channels: tuple[Channel, ...] | None = Field(
         None, min_length=1, max_length=3, description="of the file, in order: red, green, blue, .."
     )
-    depth: DepthDecode = DepthDecode()
-    thermal: ThermalDecode = ThermalDecode()
-    full_scale: float = Field(0.0, ge=0, description="count of white; 0 = of the file's type")
+    depth: DepthDecode = Field(DepthDecode(), description="of depth")
+    thermal: ThermalDecode = Field(ThermalDecode(), description="of thermal")
+    full_scale: float = Field(0.0, ge=0, description="nir: count of white; 0 = of the file's type")
     aolp_unit: Literal["rad", "deg", "range"] | None = Field(
         None,
-        description="range: integers from 0 to the largest are half a turn; default: floats "
-        "in rad, integers in range",
+        description="of aolp; range: integers from 0 to the largest are half a turn; default: "
+        "floats in rad, integers in range",
     )
 
     @model_validator(mode="after")
@@ -91,10 +91,12 @@ class FolderModality(_Strict):
 class FolderLabels(_Strict):
     """The label files: colours or ids become classes; what is not listed is ignored."""
 
-    glob: str = Field(min_length=1)
-    colors: dict[Annotated[str, AfterValidator(_colour)], Value] | None = None
+    glob: str = Field(min_length=1, description="the files, as many as pictures")
+    colors: dict[Annotated[str, AfterValidator(_colour)], Value] | None = Field(
+        None, description="'red,green,blue': class"
+    )
     ids: dict[Annotated[int, Field(ge=0, le=65535)], Value] | None = Field(
-        None, description="neither colors nor ids: the file's ids are the classes"
+        None, description="value: class; neither colors nor ids: the file's ids are the classes"
     )
     ignore: Value = Field(IGNORED, description="the class that is no class")
 
@@ -118,16 +120,20 @@ class FolderSplit(_Strict):
     train: tuple[Channel, Channel] | str | None = Field(
         None, description="half-open range of positions in sorted order, or a list file"
     )
-    test: tuple[Channel, Channel] | str | None = None
+    test: tuple[Channel, Channel] | str | None = Field(None, description="likewise")
 
 
 class FolderFile(_Strict):
     """The whole description."""
 
-    modalities: dict[Annotated[str, AfterValidator(_name)], FolderModality] = Field(min_length=1)
-    labels: FolderLabels | None = None
-    classes: tuple[str, ...] | None = Field(None, min_length=1, max_length=255)
-    split: FolderSplit = FolderSplit()
+    modalities: dict[Annotated[str, AfterValidator(_name)], FolderModality] = Field(
+        min_length=1, description="name: files; the first is the reference"
+    )
+    labels: FolderLabels | None = Field(None, description="never learnt from, only reported")
+    classes: tuple[str, ...] | None = Field(
+        None, min_length=1, max_length=255, description="names of the classes of the labels"
+    )
+    split: FolderSplit = Field(FolderSplit(), description="without it train is all of them")
 
     @model_validator(mode="after")
     def _classes_for_labels(self) -> FolderFile:

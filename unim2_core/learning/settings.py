@@ -30,25 +30,25 @@ class _Strict(BaseModel):
 class TermSettings(_Strict):
     """a of each term of the loss."""
 
-    own: Weight
-    knn: Weight
-    random: Weight
+    own: Weight = Field(description="a picture with itself")
+    knn: Weight = Field(description="with one that is like it")
+    random: Weight = Field(description="with any other")
 
 
 class ShiftSettings(_Strict):
     """b of each term, a cosine."""
 
-    own: Shift
-    knn: Shift
-    random: Shift
+    own: Shift = Field(description="a picture with itself")
+    knn: Shift = Field(description="with one that is like it")
+    random: Shift = Field(description="with any other")
 
 
 class ModalitySettings(_Strict):
     """How one modality counts."""
 
-    weight: Weight
-    terms: TermSettings
-    shifts: ShiftSettings
+    weight: Weight = Field(description="of its loss in the sum")
+    terms: TermSettings = Field(description="weights of its terms")
+    shifts: ShiftSettings = Field(description="cosines above which features attract")
 
     @property
     def loss(self) -> ModalityLoss:
@@ -62,35 +62,23 @@ class ModalitySettings(_Strict):
 
 
 class Origin(_Strict):
-    """The search that found the settings.
+    """The search that found the settings."""
 
-    Attributes:
-        basis: what it went by.
-        score: of the trial.
-        study: its name.
-        trial: its number in the study.
-    """
-
-    basis: Basis
-    score: float
-    study: str
-    trial: int
+    basis: Basis = Field(description="what it went by")
+    score: float = Field(description="of the trial")
+    study: str = Field(description="its name")
+    trial: int = Field(description="its number in the study")
 
 
 class Settings(_Strict):
-    """Numbers of a training that take the place of a recipe's.
+    """Numbers of a training that take the place of a recipe's."""
 
-    Attributes:
-        modalities: modality -> how it counts; the first is the reference.
-        code_dim: width d of a code.
-        rate: learning rate of the network.
-        origin: where they come from; None: from hand.
-    """
-
-    modalities: dict[str, ModalitySettings] = Field(min_length=1)
-    code_dim: int = Field(ge=1)
-    rate: float = Field(gt=0, allow_inf_nan=False)
-    origin: Origin | None = None
+    modalities: dict[str, ModalitySettings] = Field(
+        min_length=1, description="modality: how it counts; the first is the reference"
+    )
+    code_dim: int = Field(ge=1, description="width of a code")
+    rate: float = Field(gt=0, allow_inf_nan=False, description="learning rate of the network")
+    origin: Origin | None = Field(None, description="where they come from; null: from hand")
 
     @property
     def uses_labels(self) -> bool:

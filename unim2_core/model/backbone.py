@@ -248,7 +248,7 @@ class DinoV3(nn.Module):
         embed_dim: channels of ``forward``'s output: ``n_layers`` times the width of a token.
         patch_size: side of a patch, pixels.
 
-    Example:
+    Examples:
         >>> backbone = DinoV3(BACKBONES["dinov3_vits16"])
         >>> backbone(torch.zeros(1, 3, 224, 320)).shape
         torch.Size([1, 14, 20, 384])

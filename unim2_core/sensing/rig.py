@@ -14,6 +14,7 @@ from unim2_core.errors import RigError
 
 SENSORS = ("rgb", "depth", "thermal", "nir", "polarization")
 
+Layout = Literal["mosaic_2x2", "mosaic_bayer_4x4", "quad_topics", "stokes", "dolp_aolp"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -40,14 +41,16 @@ class ThermalDecode(_Strict):
 class PolarizationDecode(_Strict):
     """How a polarization camera lays out its angles."""
 
-    layout: Literal["mosaic_2x2", "mosaic_bayer_4x4", "quad_topics", "stokes", "dolp_aolp"] = (
-        "mosaic_2x2"
+    layout: Layout = Field(
+        "mosaic_2x2", description="polarizers on the pixels, or parts from several topics"
     )
     angles_deg: tuple[int, int, int, int] = Field(
         (90, 45, 135, 0), description="polarizer angle at (0,0) (0,1) (1,0) (1,1) of a block"
     )
-    bayer: Literal["rggb", "bggr", "grbg", "gbrg"] = "rggb"
-    aolp_unit: Literal["rad", "deg"] = "rad"
+    bayer: Literal["rggb", "bggr", "grbg", "gbrg"] = Field(
+        "rggb", description="mosaic_bayer_4x4: colours of the blocks"
+    )
+    aolp_unit: Literal["rad", "deg"] = Field("rad", description="dolp_aolp: unit of the angle")
 
     @model_validator(mode="after")
     def _all_four_angles(self) -> PolarizationDecode:
@@ -59,14 +62,14 @@ class PolarizationDecode(_Strict):
 class Extrinsics(_Strict):
     """Pose of this camera in the reference camera's optical frame: p_ref = R p + t."""
 
-    translation_m: tuple[float, float, float]
-    rotation_xyzw: tuple[float, float, float, float]
+    translation_m: tuple[float, float, float] = Field(description="t, metres")
+    rotation_xyzw: tuple[float, float, float, float] = Field(description="R, a quaternion")
 
 
 class Sensor(_Strict):
     """One camera: where it publishes, how to read it, how late it may be."""
 
-    topic: str = ""
+    topic: str = Field("", description="of its images")
     topics: dict[str, str] = Field(
         default_factory=dict,
         description="instead of topic, for polarization from several topics: part -> topic; "
@@ -79,13 +82,19 @@ class Sensor(_Strict):
     max_rate_hz: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="images a second that are used; 0: all"
     )
-    stamp: Literal["header", "arrival"] = "header"
+    stamp: Literal["header", "arrival"] = Field(
+        "header", description="arrival: for a driver that leaves header.stamp zero or odd"
+    )
     frame_id: str = Field("", description="overrides header.frame_id where not empty")
     full_scale: float = Field(0.0, ge=0, description="nir: count of white; 0 = of the encoding")
-    depth: DepthDecode = DepthDecode()
-    thermal: ThermalDecode = ThermalDecode()
-    polarization: PolarizationDecode = PolarizationDecode()
-    extrinsics: Extrinsics | None = None
+    depth: DepthDecode = Field(DepthDecode(), description="of the sensor depth")
+    thermal: ThermalDecode = Field(ThermalDecode(), description="of the sensor thermal")
+    polarization: PolarizationDecode = Field(
+        PolarizationDecode(), description="of the sensor polarization"
+    )
+    extrinsics: Extrinsics | None = Field(
+        None, description="null: from tf where there is one, else taken as aligned"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Sensor:
@@ -110,11 +119,15 @@ class Sensor(_Strict):
 class Rig(_Strict):
     """All cameras of a robot; the same file serves a bag and the live node."""
 
-    version: Literal[1] = 1
-    name: str = "robot"
-    reference: str = "rgb"
+    version: Literal[1] = Field(1, description="of this format")
+    name: str = Field("robot", description="of the rig, for people")
+    reference: str = Field(
+        "rgb", description="the sensor whose stamps, frame and size the segmentation has"
+    )
     deadline_s: Seconds = Field(0.05, description="longest wait for a late sensor")
-    sensors: dict[str, Sensor]
+    sensors: dict[str, Sensor] = Field(
+        description="of rgb, depth, thermal, nir, polarization those that there are"
+    )
 
     @model_validator(mode="after")
     def _known_sensors(self) -> Rig:

@@ -123,7 +123,7 @@ class Synchronizer(Generic[T]):
     Raises:
         ValueError: the reference is not among the streams, or the deadline is not a duration.
 
-    Example:
+    Examples:
         >>> sync = Synchronizer[str]("rgb", {"rgb": StreamPolicy(), "depth": StreamPolicy()})
         >>> sync.add("depth", 1_000_000_000, "d0", arrival_ns=1_002_000_000)
         []
