@@ -15,7 +15,7 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --constraint constraints.txt --editable '.[train,openvino,tensorrt,view,ros,dev]'
+	    --constraint constraints.txt --editable '.[train,openvino,tensorrt,view,fleet,ros,dev]'
 	touch $@
 
 demo: install

@@ -34,6 +34,7 @@ LAYERS = (
     ("sensing",),
     ("model", "data"),
     ("inference", "learning", "evaluation", "showing"),
+    ("fleet",),
     ("cli",),
 )
 LAYER = {name: depth for depth, names in enumerate(LAYERS) for name in names}

@@ -115,8 +115,30 @@ def fail(error: Unim2Error) -> None:
     errors.print(f"[bold red]error:[/] {escape(str(error))}")
 
 
+_overheard: list[str] | None = None
+
+
+@contextmanager
+def aside() -> Iterator[list[str]]:
+    """Print nothing: one of many does its part, and all of them are reported together.
+
+    Yields:
+        The warnings, as they come.
+    """
+    global _overheard
+    before, quiet = _overheard, console.quiet
+    _overheard, console.quiet = [], True
+    try:
+        yield _overheard
+    finally:
+        _overheard, console.quiet = before, quiet
+
+
 def warn(text: str) -> None:
     """Print a warning: the work goes on."""
+    if _overheard is not None:
+        _overheard.append(text)
+        return
     errors.print(f"[yellow]warning:[/] {escape(text)}")
 
 

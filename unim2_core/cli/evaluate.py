@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from unim2_core.cli.console import progress, warn, write_json
+from unim2_core.cli.console import write_json
 from unim2_core.cli.options import (
     BackendName,
     DeviceName,
@@ -17,13 +17,12 @@ from unim2_core.cli.options import (
     RigFile,
     Topics,
 )
-from unim2_core.data.pictures import PictureSource
 from unim2_core.errors import ModelError
 from unim2_core.inference.engine import Engine
 from unim2_core.model.bundle import Bundle
 
 if TYPE_CHECKING:
-    from unim2_core.evaluation.measurement import Answer, Measured
+    from unim2_core.evaluation.measurement import Answer
 
 
 def command(
@@ -92,63 +91,17 @@ def command(
         raise typer.BadParameter("--root is for --data")
     if confusion and confusion.suffix.lower() != ".png":
         raise typer.BadParameter(f"expected a name ending in .png, found {confusion.name}")
-    _scipy_is_here()
-    from unim2_core.cli.evaluation import CHOSEN, Sources, draw_confusion, print_report
-    from unim2_core.evaluation.measurement import measure
+    scipy_is_here()
+    from unim2_core.cli.evaluation import Sources, draw_confusion, print_report
+    from unim2_core.cli.measuring import How, measured
 
     bundle = Bundle(model)
-    chosen = _chosen(bundle, modalities)
-    names = [entry.name for entry in bundle.manifest.modalities]
+    chosen = chosen_modalities(bundle, modalities)
     answer = _published(bundle, crf) if exact or crf else None
     sources = Sources(data, root, split, protocol, bag or (), rig, topic, frames)
-    # The dense CRF looks at the reference image, even where the model does not.
-    opened = [name for name in names if name in chosen or (crf and name == names[0])]
-    source, missing = sources.open(bundle, opened)
-    used = [name for name in chosen if name not in missing]
-    subsets = {CHOSEN: used}
-    if each_missing and len(used) > 1:
-        subsets |= {f"without {out}": [n for n in used if n != out] for out in used}
     engine = Engine(bundle, backend, precision=precision, device=device)
-    for refusal in engine.refused:
-        warn(refusal)
-    with progress("evaluating", source.limit) as advance:
-        found = measure(
-            engine, bundle.manifest, source, subsets, answer, advance, half_auxiliaries
-        )
-    # What never came was not measured, and leaving it out shows nothing.
-    never = [name for name in used if not found.seen[name]]
-    for name in never:
-        missing[name] = f"{name} is in none of the pictures"
-        warn(f"{missing[name]}: it counts as missing")
-    used = [name for name in used if name not in never]
-    rows = [CHOSEN, *(f"without {out}" for out in used if each_missing and len(used) > 1)]
-    report = {
-        "protocol": {
-            "name": protocol,
-            "size": list(source.size),
-            "resized": "scores, bilinearly" if answer else "classes, by the nearest pixel",
-            "crf": crf,
-        },
-        "engine": {
-            "backend": engine.backend,
-            "precision": engine.precision,
-            "refused": engine.refused,
-            "half_auxiliaries": half_auxiliaries,
-        },
-        "data": {
-            "name": data or [str(path) for path in bag or ()],
-            "split": split if data else None,
-            "frames": frames,
-            "fingerprint": source.fingerprint(),
-        },
-        "modalities": {
-            "model": names,
-            "used": used,
-            "missing": {name: missing.get(name, "left out") for name in names if name not in used},
-            "pictures": dict(found.seen),
-        },
-        **_figures(bundle, source, found, rows),
-    }
+    how = How(chosen, each_missing, half_auxiliaries, answer, crf)
+    report, source, found = measured(bundle, engine, sources, how)
     print_report(report)
     if confusion:
         draw_confusion(confusion, bundle, source, found)
@@ -156,7 +109,12 @@ def command(
         write_json(json_file, report)
 
 
-def _scipy_is_here() -> None:
+def scipy_is_here() -> None:
+    """Check that what measures can be imported.
+
+    Raises:
+        ModelError: it is not installed.
+    """
     try:
         import scipy  # noqa: F401
     except ImportError as error:
@@ -168,7 +126,7 @@ def _scipy_is_here() -> None:
         ) from error
 
 
-def _chosen(bundle: Bundle, asked: str | None) -> tuple[str, ...]:
+def chosen_modalities(bundle: Bundle, asked: str | None) -> tuple[str, ...]:
     """The modalities of a model that were asked for, in its order."""
     names = tuple(entry.name for entry in bundle.manifest.modalities)
     if asked is None:
@@ -203,31 +161,3 @@ def _published(bundle: Bundle, crf: bool) -> Answer:
         check_installed()
     answers, served = PublishedAnswers(Classifier.load(bundle), crf), bundle.manifest.served
     return lambda tokens, presence, picture: served[answers(tokens, presence, picture)]
-
-
-def _figures(
-    bundle: Bundle, source: PictureSource, found: Measured, rows: list[str]
-) -> dict[str, Any]:
-    """What is known of the model, and its figures for some of the subsets."""
-    from unim2_core.cli.evaluation import CHOSEN
-    from unim2_core.evaluation.report import LABELS, figures
-
-    manifest = bundle.manifest
-    assert source.classes is not None
-    names = manifest.names
-    whole = found.tallies[CHOSEN]
-    every = {row: figures(found.tallies[row], source.classes.names, names, whole) for row in rows}
-    return {
-        "model": {
-            "name": manifest.name,
-            "version": bundle.version,
-            "sha256": bundle.sha256,
-            "summary": manifest.summary,
-            "baseline": manifest.backbone.baseline,
-        },
-        "pictures": found.pictures,
-        "pictures_without_labels": found.unlabelled,
-        "figures": every[CHOSEN],
-        "each_missing": every if len(every) > 1 else None,
-        "labels": LABELS,
-    }

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from unim2_core import __version__
-from unim2_core.cli import ros
+from unim2_core.cli import fleet, ros
 from unim2_core.cli.console import console, errors, fail
 from unim2_core.errors import Unim2Error
 
@@ -89,6 +89,10 @@ for _name, _module in COMMANDS.items():
     app.command(_name)(reported(importlib.import_module(_module).command))
 
 
+for _command in fleet.app.registered_commands:
+    assert _command.callback is not None
+    _command.callback = reported(_command.callback)
+app.add_typer(fleet.app, name="fleet")
 app.add_typer(ros.app, name="ros")
 
 

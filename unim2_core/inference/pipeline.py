@@ -133,13 +133,17 @@ class Pipeline:
         self.engine = Engine(bundle, backend, threads, precision, device)
         self.settings = f"{precision}{', auxiliaries at half' if half_auxiliaries else ''}"
         self._read = TokenReader(self.engine, manifest, manifest.infer_size, half_auxiliaries)
+        patch = manifest.backbone.patch_size
+        height, width = manifest.infer_size
+        self._grid = (height // patch, width // patch)
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as if no frame had been seen: the engine is kept, for another drive of this rig."""
         self._registrar = Registrar(self.rig)
         self._encoders = {
             entry.name: Encoder.from_description(entry.encoding) for entry in self._modalities
         }
-        patch = manifest.backbone.patch_size
-        height, width = manifest.infer_size
-        self._grid = (height // patch, width // patch)
         self._images: dict[str, tuple[int, Image]] = {}
         self._valid: dict[str, Mask | None] = {}
         self._tokens: dict[str, tuple[int, Tokens]] = {}

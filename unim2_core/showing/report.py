@@ -37,11 +37,12 @@ def check_installed() -> None:
         ) from error
 
 
-def render(content: Mapping[str, Any]) -> str:
+def render(content: Mapping[str, Any], template: str = TEMPLATE) -> str:
     """Make the page.
 
     Args:
-        content: what ``report.html.j2`` shows; a part that is None or empty says how to get it.
+        content: what the template shows; a part that is None or empty says how to get it.
+        template: the report of a model, or that of a fleet.
 
     Raises:
         Unim2Error: jinja2 is not installed.
@@ -57,7 +58,7 @@ def render(content: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     pages.filters |= {"percent": percent, "number": number}
-    return pages.get_template(TEMPLATE).render(content)
+    return pages.get_template(template).render(content)
 
 
 def chart(title: str, lines: Mapping[str, Points], x_title: str = "step") -> dict[str, Any]:
