@@ -130,6 +130,20 @@ def test_the_mouse_can_do_it_too(visit: Visit, server: NamingServer) -> None:
     assert (labels[chosen].name, labels[chosen].color) == ("pole", (0x11, 0x22, 0x33))
 
 
+def test_merging_can_be_left_by_key_and_by_touch(visit: Visit, server: NamingServer) -> None:
+    before = server.session.state()
+    visit.press("m", "Escape")
+    visit.expect("#merge-dialog").to_be_hidden()
+    visit.press("m")
+    visit.page.focus("#merge-cancel")
+    visit.press("Enter")
+    visit.expect("#merge-dialog").to_be_hidden()
+    visit.page.click("#merge")
+    visit.page.click("#merge-cancel")
+    visit.expect("#merge-dialog").to_be_hidden()
+    assert server.session.state() == before
+
+
 def test_a_name_is_taken_from_labels_with_one_key(visit: Visit) -> None:
     visit.page.evaluate("choose(2)")
     visit.expect("#hint").to_contain_text("wall (80.0 % of it)")

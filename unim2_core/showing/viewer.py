@@ -21,6 +21,7 @@ from unim2_core.sensing.rig import Extrinsics, Rig
 from unim2_core.sensing.static_transforms import TransformTree
 from unim2_core.showing.cloud import cloud
 from unim2_core.showing.jpeg import jpeg
+from unim2_core.showing.palette import distinct_colors
 
 Image = NDArray[np.uint8]
 
@@ -101,6 +102,11 @@ class Recording:
                 remedy="choose another place with --save",
             ) from error
         self._log("about", self._about(manifest), static=True)
+        others = [name for name in rig.sensors if name != rig.reference]
+        for name, color in zip(others, distinct_colors(len(others)), strict=True):
+            # The viewer's own colours are so alike that two sensors look like one.
+            line = self._rr.SeriesLines(colors=[color], names=[name])
+            self._log(f"skew/{name}", line, static=True)
         if manifest is not None:
             context = [(x.id, x.name, x.color) for x in manifest.labels]
             self._log("/", self._rr.AnnotationContext(context), static=True)

@@ -255,7 +255,7 @@ function moveInMerge(event) {
   const place = buttons.indexOf(document.activeElement);
   if (event.key === "ArrowDown") (buttons[place + 1] ?? buttons.at(-1))?.focus();
   else if (event.key === "ArrowUp") (place > 0 ? buttons[place - 1] : $("merge-filter")).focus();
-  else if (event.key === "Enter" && place < 0) buttons[0]?.click();
+  else if (event.key === "Enter" && document.activeElement === $("merge-filter")) buttons[0]?.click();
   else return;
   event.preventDefault();
 }
@@ -338,6 +338,7 @@ async function start() {
   for (const [id, action] of Object.entries(buttons)) $(id).addEventListener("click", action);
   $("help").addEventListener("click", () => $("keys").showModal());
   $("merge-filter").addEventListener("input", listTargets);
+  $("merge-cancel").addEventListener("click", () => $("merge-dialog").close());
   $("merge-form").addEventListener("submit", (event) => event.preventDefault());
   $("merge-dialog").addEventListener("keydown", moveInMerge);
   document.addEventListener("keydown", onKey);
