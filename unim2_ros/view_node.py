@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import rclpy
 import typer
@@ -161,7 +162,10 @@ def _sink(save: Path | None, web: bool) -> Iterator[_Sink]:
     )
     try:
         _wait_for(port, viewer)
-        yield f"rerun+http://{LOOPBACK}:{port}/proxy", viewer
+        address = f"rerun+http://{LOOPBACK}:{port}/proxy"
+        if web:
+            console.print(f"http://{LOOPBACK}:{page}?url={quote(address, safe='')}")
+        yield address, viewer
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(viewer.pid, signal.SIGTERM)

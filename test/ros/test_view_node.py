@@ -95,6 +95,7 @@ def test_the_web_viewer_is_served_on_this_machine_alone(model_path: Path, tmp_pa
         said = _ended(process, talker)
     assert process.returncode == 0, said
     assert "3 sets shown" in said
+    assert re.search(r"^http://127.0.0.1:\d+\?url=rerun%2Bhttp%3A%2F%2F127.0.0.1", said, re.M)
     addresses = set(re.findall(r"https?://([\w.]+):\d+", said)) - {"rerun.io"}
     assert addresses <= {"127.0.0.1", "localhost"}, said
 
