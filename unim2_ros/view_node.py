@@ -33,7 +33,7 @@ from unim2_ros.answers import Answers
 from unim2_ros.lifetime import ros, spinning
 from unim2_ros.live_pictures import LiveSets, with_rate
 
-ANSWER_S = 0.5
+ANSWER_S = 1.0
 """Longest wait for the node's answer to a set."""
 QUIET_S = 5.0
 START_S = 20.0
