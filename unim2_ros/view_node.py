@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import rclpy
 import typer
@@ -32,7 +33,7 @@ from unim2_ros.answers import Answers
 from unim2_ros.lifetime import ros, spinning
 from unim2_ros.live_pictures import LiveSets, with_rate
 
-ANSWER_S = 0.5
+ANSWER_S = 1.0
 """Longest wait for the node's answer to a set."""
 QUIET_S = 5.0
 START_S = 20.0
@@ -161,7 +162,10 @@ def _sink(save: Path | None, web: bool) -> Iterator[_Sink]:
     )
     try:
         _wait_for(port, viewer)
-        yield f"rerun+http://{LOOPBACK}:{port}/proxy", viewer
+        address = f"rerun+http://{LOOPBACK}:{port}/proxy"
+        if web:
+            console.print(f"http://{LOOPBACK}:{page}?url={quote(address, safe='')}")
+        yield address, viewer
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(viewer.pid, signal.SIGTERM)

@@ -17,6 +17,7 @@ pytest.importorskip("rclpy", reason="rclpy is not installed: pip install 'unim2[
 pytest.importorskip("rerun", reason="pip install 'unim2[view]'")
 
 from live_node import Talker, talking
+from sensor_msgs.msg import Image
 
 pytestmark = pytest.mark.ros
 DOMAIN = 78
@@ -58,15 +59,20 @@ def test_a_recording_has_the_sensors_and_the_answers_of_the_node(
     out = tmp_path / "live.rrd"
     with talking(tmp_path, DOMAIN, f"model:={model_path}", "stride:=2") as talker:
         talker.says("idle", step=talker.send)
-        words = ("--model", str(model_path), "--frames", "8", "--save", str(out))
-        process = _view(tmp_path, *words)
+        process = _view(tmp_path, "--model", str(model_path), "--save", str(out))
+        masks = talker.listen("/segment/segmentation", Image)
+        assert talker.until(lambda: talker.node.count_subscribers("/segment/segmentation") == 2)
+        while len(masks) < 12:  # slowly: each is to be answered in time
+            talker.send()
+            talker.until(lambda: False, wait_s=0.25)
+        process.send_signal(signal.SIGINT)
         said = _ended(process, talker)
     assert process.returncode == 0, said
-    assert "8 sets shown" in said
     rows = _rows(out)
-    assert rows["/modalities/rgb"] == rows["/modalities/thermal"] == 8
+    assert f"{rows['/modalities/rgb']} sets shown" in said
+    assert rows["/modalities/rgb"] >= rows["/modalities/thermal"] > 0
+    assert rows["/modalities/rgb"] >= rows["/mask"] > 0, "an answer may come too late"
     assert rows["/mask"] == rows["/confidence"] == rows["/latency/arrival"]
-    assert rows["/mask"] >= 6, "an answer may come too late"
     names = json.loads((model_path / "manifest.json").read_text())["labels"]
     assert rows[f"/shares/{names[0]['id']}"] == rows["/mask"]
     assert list(tmp_path.glob(".*.partial")) == []
@@ -95,6 +101,7 @@ def test_the_web_viewer_is_served_on_this_machine_alone(model_path: Path, tmp_pa
         said = _ended(process, talker)
     assert process.returncode == 0, said
     assert "3 sets shown" in said
+    assert re.search(r"^http://127.0.0.1:\d+\?url=rerun%2Bhttp%3A%2F%2F127.0.0.1", said, re.M)
     addresses = set(re.findall(r"https?://([\w.]+):\d+", said)) - {"rerun.io"}
     assert addresses <= {"127.0.0.1", "localhost"}, said
 

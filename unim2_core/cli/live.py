@@ -22,6 +22,7 @@ from unim2_core.sensing.rig import Rig
 
 OUTPUTS = ("/segment/segmentation", "/segment/confidence", "/segment/overlay")
 DIAGNOSTICS = "/diagnostics"
+COUNTERS = "segment: counters"
 HISTORY = 20
 SETTLE_S = 1.0
 """After the last message: more than the deadline and one frame."""
@@ -208,7 +209,9 @@ def _last_report(bag: Path) -> tuple[dict[str, int], dict[str, float]]:
     last: Any = None
     with BagReader(bag) as reader:
         for message in reader.messages([DIAGNOSTICS]):
-            last = message.decode()
+            report = message.decode()
+            if any(entry.name == COUNTERS for entry in report.status):  # others report too
+                last = report
     if last is None:
         raise Unim2Error(
             "the node reported nothing",
