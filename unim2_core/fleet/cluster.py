@@ -6,12 +6,15 @@ done elsewhere. Only names go through Ray's object store, so it cannot fill up.
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,8 +80,6 @@ class Size:
 
 def is_installed() -> bool:
     """Whether Ray is there."""
-    from importlib.util import find_spec
-
     return find_spec("ray") is not None
 
 
@@ -115,9 +116,6 @@ def connected(address: str) -> Iterator[Cluster]:
 
 
 def _connect(address: str) -> str | None:
-    import logging
-    import os
-
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -143,8 +141,6 @@ def _connect(address: str) -> str | None:
 
 def _check_answers(address: str) -> None:
     """Knock first: Ray waits for minutes for a machine that is not there."""
-    import os
-
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "auto")
     if address in ("auto", "local"):
@@ -219,7 +215,7 @@ class _Fleet:
         for _ in range(min(count, len(self._waiting))):
             actor = self._kind.remote(self._job, self._place, self._size.cores)
             # A drive is given to a worker that is there, not to one that may never come.
-            self._hands[actor.where.remote()] = _Hand(actor)
+            self._hands[actor.prepare.remote()] = _Hand(actor)
 
     def step(self) -> Iterator[Outcome]:
         """Wait a little for an answer, and act on it."""
@@ -284,6 +280,8 @@ class _Fleet:
         what = "a machine of the cluster was lost" if machine else "a worker died"
         if hand.task is None:
             self._stillborn += 1
+            if getattr(error, "actor_init_failed", False):  # such as a machine without unim2
+                raise self._useless(error)
             if self._stillborn > self._size.retries and not machine:
                 raise self._useless(error)
         else:
@@ -317,12 +315,16 @@ class _Remote:
     """What runs in a worker's process."""
 
     def __init__(self, job: Job, place: Place, threads: int) -> None:
-        self._worker = Worker(job, place, threads)
+        self._given = (job, place, threads)
 
-    def where(self) -> str:
-        """The machine that this runs on; answered once the engine is loaded."""
+    def prepare(self) -> str:
+        """Load the engine; returns the machine that this runs on.
+
+        Not done when the process begins: what goes wrong there reaches nobody as an exception.
+        """
         import ray
 
+        self._worker = Worker(*self._given)
         return str(ray.get_runtime_context().get_node_id())
 
     def run(self, task: Task) -> Outcome:
@@ -338,6 +340,8 @@ def _machines() -> set[str]:
 
 
 def _first(error: Exception) -> str:
-    """What Ray says, without its traces."""
+    """What Ray says, without its traces: the last of its lines is the one that tells."""
     inner = getattr(error, "cause", None)
-    return cause(inner if isinstance(inner, Exception) else error)
+    if isinstance(inner, Exception):
+        return f"{type(inner).__name__}: {cause(inner)}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
