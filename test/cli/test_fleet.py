@@ -69,7 +69,7 @@ def test_adapt_judges_each_drive_and_leaves_the_model(site_path: Path, tmp_path:
     words = ["fleet", "adapt", "--drives", site_path / "night", "--model", model, "--rig", rig]
     run(*words, "--frames", 8, "--steps", 1, "--out", tmp_path / "out", *NONE)
     (row,) = json.loads((tmp_path / "out" / "fleet.json").read_text())["drives"]
-    assert row["verdict"] in ("accepted", "review", "rejected") and row["shift"] > 0.5
+    assert row["verdict"] in ("accepted", "review", "rejected") and row["shift"] > 0.3
     kept = (tmp_path / "out" / "drives" / "night.unim2").is_dir()
     assert kept == (row["verdict"] != "rejected")
     assert "Worth adapting to" in (tmp_path / "out" / "fleet.html").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ def test_a_lost_machine_a_killed_worker_and_bad_drives(machines: Machines, tmp_p
     marks = tmp_path / "marks"
     marks.mkdir()
     job = Copy(marks, killed="d01", deadly="d03", flaky="d05", seconds=0.1)
-    lost, _ = machines.add_node(num_cpus=1), machines.add_node(num_cpus=1)
+    lost, other = machines.add_node(num_cpus=1), machines.add_node(num_cpus=1)
     place, told = Place(tmp_path / "out"), list[str]()
     with State(place.folder, job.identity()) as state, connected("auto") as cluster:
         tasks = state.left(list_drives([f"{drives}/*"]), place, 2)
@@ -60,13 +61,13 @@ def test_a_lost_machine_a_killed_worker_and_bad_drives(machines: Machines, tmp_p
             state.end(outcome)
             if count == 4:
                 machines.remove_node(lost, allow_graceful=False)
+    machines.remove_node(other)
     states = {entry.name: entry.status for entry in state.entries.values()}
     assert states.pop("d03") == "quarantined" and set(states.values()) == {"done"}
     (bad,) = [entry for entry in state.entries.values() if entry.name == "d03"]
     assert bad.reason.startswith("tried 3 times; the last time: a worker died: ")
-    assert job.begun("d03") >= 3 and job.begun("d05") == 3 and job.begun("d01") >= 2
+    assert job.begun("d03") >= 3 and job.begun("d05") >= 3 and job.begun("d01") >= 2
     assert any("a worker died in the middle of d01" in text for text in told)
-    assert any(text.startswith("a machine of the cluster was lost") for text in told)
 
     clean = tmp_path / "clean"
     clean.mkdir()
@@ -77,6 +78,32 @@ def test_a_lost_machine_a_killed_worker_and_bad_drives(machines: Machines, tmp_p
     assert not contents(place.folder / ".work").keys() & {"d01.0", "d05.0"}
     with State(place.folder, job.identity()) as state:
         assert not state.left(list_drives([f"{drives}/*"]), place, 2)
+
+
+def test_a_lost_machine_is_not_held_against_its_drive(machines: Machines, tmp_path: Path) -> None:
+    drives, marks = drives_in(tmp_path / "drives", 1), tmp_path / "marks"
+    marks.mkdir()
+    job, told = Copy(marks, seconds=3.0), list[str]()
+    nodes = [machines.add_node(num_cpus=1)]
+
+    def lose() -> None:
+        while not job.begun("d00"):
+            time.sleep(0.05)
+        machines.remove_node(nodes[0], allow_graceful=False)
+
+    def replaced(text: str) -> None:
+        told.append(text)
+        nodes.append(machines.add_node(num_cpus=1))
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    tasks = [Task(drive) for drive in list_drives([f"{drives}/*"])]
+    place, once = Place(tmp_path / "out"), Size(1, retries=0)
+    (found,) = run_on_cluster(tasks, job, place, Cluster(1, 0, None), once, replaced)
+    losing.join()
+    machines.remove_node(nodes[1])
+    assert found.status == "done" and found.task.excused == 1
+    assert told == ["a machine of the cluster was lost in the middle of d00"]
 
 
 def test_classes_are_the_same_to_the_byte(

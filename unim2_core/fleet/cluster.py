@@ -24,6 +24,8 @@ from unim2_core.fleet.work import RETRIES, Job, Outcome, Task, Worker, given_up,
 
 CONNECT_S = 10.0
 """For a cluster's address to answer."""
+ANSWER_S = 2.0
+"""For a machine of the cluster to answer."""
 LOOK_S = 1.0
 """Between two looks at what the workers do."""
 PATIENCE_S = 30.0
@@ -276,7 +278,7 @@ class _Fleet:
 
     def _lost(self, hand: _Hand, error: Exception) -> Iterator[Outcome]:
         """A worker is gone, with or without its machine."""
-        machine = hand.node is not None and hand.node not in _machines()
+        machine = hand.node is not None and not _is_there(hand.node)
         what = "a machine of the cluster was lost" if machine else "a worker died"
         if hand.task is None:
             self._stillborn += 1
@@ -332,11 +334,22 @@ class _Remote:
         return self._worker.run(task)
 
 
-def _machines() -> set[str]:
-    """The machines that are there."""
+def _is_there(machine: str) -> bool:
+    """Whether a machine is part of the cluster still, and answers.
+
+    The cluster takes many seconds to notice that one is gone; its workers' ends are told at once.
+    """
     import ray
 
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    for node in ray.nodes():
+        if node["NodeID"] == machine and node["Alive"]:
+            try:
+                address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+                socket.create_connection(address, ANSWER_S).close()
+                return True
+            except OSError:
+                return False
+    return False
 
 
 def _first(error: Exception) -> str:
