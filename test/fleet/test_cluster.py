@@ -28,7 +28,7 @@ from unim2_core.fleet.transfer import Place
 from unim2_core.fleet.work import Task
 from unim2_core.sensing.rig import Rig
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
