@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +43,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def store() -> FeatureStore:
+    return made_up_store()
+
+
+def made_up_store() -> FeatureStore:
     rng = np.random.default_rng(0)
     kinds = rng.integers(0, 3, (12, 3, 4))
     centres = rng.normal(size=(len(NAMES), 3, 6))
@@ -190,6 +198,33 @@ def test_a_second_one_joins(store: FeatureStore, tmp_path: Path) -> None:
     assert [tried.number for tried in found] == list(range(4))
     assert len({str(trial.params) for trial in studies[0].get_trials()}) == 4
     assert first.best(studies[0]) == second.best(studies[1])
+
+
+@pytest.mark.slow
+def test_processes_share_a_study(tmp_path: Path) -> None:
+    program = Path(__file__).with_name("search_worker.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(program), str(tmp_path), name],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("a", "b")
+    ]
+    while len(list(tmp_path.glob("*.ready"))) < 2:
+        assert all(worker.poll() is None for worker in workers)
+        time.sleep(0.05)
+    (tmp_path / "go").touch()  # both open a study that is not there yet
+    parts = [worker.communicate(timeout=120)[0].split() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    numbers = sorted(map(int, parts[0] + parts[1]))
+    # Both may begin what each believes to be the last one.
+    assert all(parts) and len(numbers) in (8, 9) and numbers == list(range(len(numbers)))
+    found = optuna.load_study(study_name="one", storage=_url(tmp_path)).get_trials()
+    assert all(trial.state == optuna.trial.TrialState.COMPLETE for trial in found)
+    assert len({str(trial.params) for trial in found}) == len(numbers)
 
 
 def test_a_study_of_another_task_is_refused(store: FeatureStore, tmp_path: Path) -> None:

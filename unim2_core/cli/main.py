@@ -99,3 +99,7 @@ app.add_typer(ros.app, name="ros")
 def run() -> None:
     """Entry point of the command line."""
     app()
+
+
+if __name__ == "__main__":
+    run()

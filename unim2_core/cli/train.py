@@ -160,3 +160,11 @@ def print_bundle(bundle: Bundle, registration: Mapping[str, str]) -> None:
     for label, share in zip(bundle.manifest.labels, shares, strict=True):
         table.add_row(label.name, f"{100 * share:.1f} %")
     console.print(table)
+
+
+if __name__ == "__main__":  # torchrun --nproc-per-node 2 -m unim2_core.cli.train ...
+    import sys
+
+    from unim2_core.cli.main import app
+
+    app(["train", *sys.argv[1:]])

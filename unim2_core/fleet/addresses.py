@@ -53,18 +53,19 @@ def file_system(address: str) -> tuple[Any, str]:
     return system, path
 
 
-def answered(address: str, ask: Callable[[], Answer], limit_s: float = ANSWER_S) -> Answer:
+def answered(address: str, ask: Callable[[], Answer], limit_s: float | None = None) -> Answer:
     """Ask something of an address, and wait for so long at most.
 
     Args:
         address: for messages.
         ask: the question; it goes on in a thread that nobody waits for where it takes too long.
-        limit_s: seconds.
+        limit_s: seconds; None: ``ANSWER_S``.
 
     Raises:
         DataError: there is no answer in time, or it is a refusal.
         FileNotFoundError: it says that there is no such thing.
     """
+    limit_s = ANSWER_S if limit_s is None else limit_s
     answers: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:

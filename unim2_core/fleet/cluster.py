@@ -6,12 +6,15 @@ done elsewhere. Only names go through Ray's object store, so it cannot fill up.
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +24,8 @@ from unim2_core.fleet.work import RETRIES, Job, Outcome, Task, Worker, given_up,
 
 CONNECT_S = 10.0
 """For a cluster's address to answer."""
+ANSWER_S = 2.0
+"""For a machine of the cluster to answer."""
 LOOK_S = 1.0
 """Between two looks at what the workers do."""
 PATIENCE_S = 30.0
@@ -77,8 +82,6 @@ class Size:
 
 def is_installed() -> bool:
     """Whether Ray is there."""
-    from importlib.util import find_spec
-
     return find_spec("ray") is not None
 
 
@@ -115,9 +118,6 @@ def connected(address: str) -> Iterator[Cluster]:
 
 
 def _connect(address: str) -> str | None:
-    import logging
-    import os
-
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -143,8 +143,6 @@ def _connect(address: str) -> str | None:
 
 def _check_answers(address: str) -> None:
     """Knock first: Ray waits for minutes for a machine that is not there."""
-    import os
-
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", "auto")
     if address in ("auto", "local"):
@@ -219,7 +217,7 @@ class _Fleet:
         for _ in range(min(count, len(self._waiting))):
             actor = self._kind.remote(self._job, self._place, self._size.cores)
             # A drive is given to a worker that is there, not to one that may never come.
-            self._hands[actor.where.remote()] = _Hand(actor)
+            self._hands[actor.prepare.remote()] = _Hand(actor)
 
     def step(self) -> Iterator[Outcome]:
         """Wait a little for an answer, and act on it."""
@@ -280,10 +278,12 @@ class _Fleet:
 
     def _lost(self, hand: _Hand, error: Exception) -> Iterator[Outcome]:
         """A worker is gone, with or without its machine."""
-        machine = hand.node is not None and hand.node not in _machines()
+        machine = hand.node is not None and not _is_there(hand.node)
         what = "a machine of the cluster was lost" if machine else "a worker died"
         if hand.task is None:
             self._stillborn += 1
+            if getattr(error, "actor_init_failed", False):  # such as a machine without unim2
+                raise self._useless(error)
             if self._stillborn > self._size.retries and not machine:
                 raise self._useless(error)
         else:
@@ -317,12 +317,16 @@ class _Remote:
     """What runs in a worker's process."""
 
     def __init__(self, job: Job, place: Place, threads: int) -> None:
-        self._worker = Worker(job, place, threads)
+        self._given = (job, place, threads)
 
-    def where(self) -> str:
-        """The machine that this runs on; answered once the engine is loaded."""
+    def prepare(self) -> str:
+        """Load the engine; returns the machine that this runs on.
+
+        Not done when the process begins: what goes wrong there reaches nobody as an exception.
+        """
         import ray
 
+        self._worker = Worker(*self._given)
         return str(ray.get_runtime_context().get_node_id())
 
     def run(self, task: Task) -> Outcome:
@@ -330,14 +334,27 @@ class _Remote:
         return self._worker.run(task)
 
 
-def _machines() -> set[str]:
-    """The machines that are there."""
+def _is_there(machine: str) -> bool:
+    """Whether a machine is part of the cluster still, and answers.
+
+    The cluster takes many seconds to notice that one is gone; its workers' ends are told at once.
+    """
     import ray
 
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    for node in ray.nodes():
+        if node["NodeID"] == machine and node["Alive"]:
+            try:
+                address = (node["NodeManagerAddress"], node["NodeManagerPort"])
+                socket.create_connection(address, ANSWER_S).close()
+                return True
+            except OSError:
+                return False
+    return False
 
 
 def _first(error: Exception) -> str:
-    """What Ray says, without its traces."""
+    """What Ray says, without its traces: the last of its lines is the one that tells."""
     inner = getattr(error, "cause", None)
-    return cause(inner if isinstance(inner, Exception) else error)
+    if isinstance(inner, Exception):
+        return f"{type(inner).__name__}: {cause(inner)}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

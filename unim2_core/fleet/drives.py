@@ -122,7 +122,7 @@ def _local(pattern: str) -> Iterator[tuple[str, list[_File] | None]]:
         if path.is_dir():
             inside = [file for file in sorted(path.rglob("*")) if file.is_file()]
             files = [_stat(file, str(file.relative_to(path))) for file in inside]
-            if _is_bag(file.path for file in files):
+            if _is_bag(path.name, files):
                 yield str(path), files
             elif not any(part.is_dir() for part in path.iterdir()):
                 yield str(path), None
@@ -157,7 +157,7 @@ def _remote(pattern: str) -> Iterator[tuple[str, list[_File] | None]]:
         inside = system.find(name, detail=True)
         start = len(name.rstrip("/")) + 1
         files = [_info(key[start:], value) for key, value in sorted(inside.items())]
-        return address, files if _is_bag(file.path for file in files) else None
+        return address, files if _is_bag(PurePosixPath(name).name, files) else None
 
     with ThreadPoolExecutor(LISTERS) as pool:
         yield from pool.map(look, matches.items())
@@ -179,9 +179,12 @@ def _info(name: str, info: Mapping[str, Any]) -> _File:
     return _File(name, int(info.get("size") or 0), str(tag or ""))
 
 
-def _is_bag(names: Iterable[str]) -> bool:
-    return any(
-        "/" not in name and (name == "metadata.yaml" or name.endswith(FILES)) for name in names
+def _is_bag(folder: str, files: Iterable[_File]) -> bool:
+    """Whether a folder is one bag: one with metadata, or with parts that are called like it."""
+    names = [file.path for file in files if "/" not in file.path]
+    parts = [name for name in names if name.endswith((".mcap", ".db3"))]
+    return "metadata.yaml" in names or (
+        bool(parts) and all(name.startswith(f"{folder}_") for name in parts)
     )
 
 

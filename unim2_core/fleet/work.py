@@ -118,8 +118,9 @@ class Worker:
                 try:
                     made = self._handle(path, task.drive.name, folder)
                 except Unim2Error as error:
-                    hopeless = _no_room(error)
-                    return ended("stopped" if hopeless else "quarantined", str(error))
+                    return ended("stopped" if _no_room(error) else "quarantined", str(error))
+                except Exception as error:  # only an interruption leaves something to resume from
+                    return ended(*_failure(error))
                 good = made.damaged is None
                 places = [self._place.deliver(output, good=good) for output in made.outputs]
             return ended(
@@ -129,10 +130,16 @@ class Worker:
                 outputs=[place for place, _ in places],
                 size=sum(size for _, size in places),
             )
-        except Unim2Error as error:  # it could not be fetched or delivered, this time
-            return ended("stopped" if _no_room(error) else "failed", str(error))
-        except Exception as error:
-            return ended("failed", f"{type(error).__name__}: {cause(error)}")
+        except Exception as error:  # it could not be fetched or delivered, this time
+            return ended(*_failure(error))
+
+
+def _failure(error: Exception) -> tuple[Status, str]:
+    """What to do about an error that may be gone the next time, and what it says."""
+    said = str(error)
+    if not isinstance(error, Unim2Error):
+        said = f"{type(error).__name__}: {cause(error)}"
+    return "stopped" if _no_room(error) else "failed", said
 
 
 def _no_room(error: BaseException | None) -> bool:

@@ -61,7 +61,7 @@ class Process:
                 "this process does not know which part of the training is its own",
                 expected=f"{', '.join(names)} as torchrun sets them, or no WORLD_SIZE at all",
                 found=", ".join(f"{n}={v}" for n, v in zip(names, found, strict=True)),
-                remedy="torchrun --nproc-per-node N -m unim2_core.cli.main train ...",
+                remedy="torchrun --nproc-per-node N -m unim2_core.cli.train ...",
             )
         return process
 
@@ -129,6 +129,7 @@ def open_machine(device: Device, precision: Precision) -> Machine:
     resolved = resolve_device(device)
     strategy: Any = "auto"
     if process.world > 1:
+        _join("gloo" if resolved == "cpu" else "nccl")
         # Without labels the linear probe takes no part in the loss.
         strategy = DDPStrategy(
             process_group_backend="gloo" if resolved == "cpu" else "nccl",
@@ -143,6 +144,25 @@ def open_machine(device: Device, precision: Precision) -> Machine:
     )
     fabric.launch()
     return Machine(fabric, process, resolved, resolve_precision(precision, resolved))
+
+
+def _join(backend: str) -> None:
+    """Meet the other processes, where ``torchrun`` may have started them again.
+
+    Its store outlives a restart. Without a prefix of its own a process may read there where one
+    of the life before was to be found, and wait in vain for it.
+    """
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+    if life is None or torch.distributed.is_initialized():
+        return  # Fabric does it
+    distributed: Any = torch.distributed
+    store, rank, world = next(distributed.rendezvous("env://"))
+    distributed.init_process_group(
+        backend,
+        store=distributed.PrefixStore(f"life {life}", store),
+        rank=rank,
+        world_size=world,
+    )
 
 
 @contextmanager

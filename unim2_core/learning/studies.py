@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import optuna
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from unim2_core.errors import ModelError
 
@@ -17,6 +18,8 @@ HEARTBEAT_S, GRACE_S = 30, 150
 """A running trial shows so often that it lives; one without a sign for so long has failed."""
 BUSY_S = 60
 """How long a process waits while another writes to the file."""
+BEGINNINGS, BEGIN_AGAIN_S = 20, 0.25
+"""A database is looked at again, so often, where another process begins it at the same time."""
 
 
 def open_database(url: str) -> optuna.storages.RDBStorage:
@@ -31,8 +34,13 @@ def open_database(url: str) -> optuna.storages.RDBStorage:
         options = {"connect_args": {"timeout": BUSY_S}} if backend == "sqlite" else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.storages.RDBStorage(
-                url, engine_kwargs=options, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S
+            return _begun(
+                lambda: optuna.storages.RDBStorage(
+                    url,
+                    engine_kwargs=options,
+                    heartbeat_interval=HEARTBEAT_S,
+                    grace_period=GRACE_S,
+                )
             )
     except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         raise ModelError(
@@ -41,6 +49,20 @@ def open_database(url: str) -> optuna.storages.RDBStorage:
             found=_first_line(error),
             remedy="mend --storage, or install what drives a database of that kind",
         ) from error
+
+
+def _begun(
+    begin: Callable[[], optuna.storages.RDBStorage],
+) -> optuna.storages.RDBStorage:
+    """Open a database that another process may be making at the same moment."""
+    for _ in range(BEGINNINGS):
+        try:
+            return begin()
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(BEGIN_AGAIN_S)
+    return begin()
 
 
 def fail_stale_trials(study: optuna.Study) -> None:
