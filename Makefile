@@ -18,7 +18,8 @@ demo: install
 	$(BIN)/unim2 demo --out $(OUT)
 
 test: install lint type-check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --ignore test/ros
+	$(BIN)/python -m pytest test/ros  # live nodes: one at a time
 
 lint: install
 	$(BIN)/ruff check .

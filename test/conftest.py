@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Each process of many uses one core; set before a library reads it, and known to children.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(__file__).parents[2] / "shared"
 
 

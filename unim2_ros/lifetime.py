@@ -71,15 +71,17 @@ def spin(
         signal.signal(number, lambda *_: interrupted.set())
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    with contextlib.suppress(ExternalShutdownException):
+    try:
         while not interrupted.is_set() and not until():
             try:
                 executor.spin_once(timeout_sec=POLL_S)
             except ExternalShutdownException:
-                raise
+                break
             except Exception as error:
                 if on_error is None:
                     raise
                 on_error(error)
+    finally:  # after the context, its end would print a traceback
+        executor.shutdown()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +68,32 @@ def test_the_backends_agree(model_path: Path) -> None:
     images = bundle.parity()["images"]
     one, other = (Engine(bundle, name) for name in ("openvino", "onnxruntime"))  # type: ignore[arg-type]
     np.testing.assert_allclose(one.tokens(images), other.tokens(images), rtol=1e-4, atol=5e-5)
+
+
+REPLACED = """
+import pathlib, signal, sys
+from unim2_core.inference.backends import LIBRARIES
+from unim2_core.model.bundle import BACKBONE, Bundle
+
+caught = []
+signal.signal(signal.SIGINT, lambda *_: caught.append("caught"))
+load, graph = LIBRARIES[sys.argv[2]].load, Bundle(pathlib.Path(sys.argv[1])).path / BACKBONE
+one = load(graph, "fp32", 1, "cpu")
+other = load(graph, "fp32", 1, "cpu")
+del one
+del other
+signal.raise_signal(signal.SIGINT)
+print(*caught)
+"""
+
+
+@EACH
+def test_a_signal_is_handled_after_an_engine_has_replaced_another(
+    model_path: Path, backend: Backend
+) -> None:
+    command = [sys.executable, "-c", REPLACED, str(model_path), backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "caught\n"), done.stderr
 
 
 @EACH

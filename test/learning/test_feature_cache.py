@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -149,34 +150,27 @@ def test_whatever_part_of_the_journal_survives_the_rest_is_computed(tmp_path: Pa
         assert backbone.images == sum(len(each.images) for each in missing)
 
 
-def die_at(moment: int, cache: Path) -> None:
-    """In a process of its own: kill -9 at the so-manieth time that something is on the disk."""
-    child = os.fork()
-    if child:
-        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
-        return
-    try:
-        calls = iter(range(1, 1000))
-
-        def sync_and_die(file: int) -> None:
-            if next(calls) == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        os.fdatasync = sync_and_die
-        open_features(Pictures(), Means(), cache, batch=2)
-    finally:
-        os._exit(1)
+MOMENTS = 12
 
 
-@pytest.mark.parametrize("moment", range(1, 13))
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the cache of a writer that was killed at each of the moments."""
+    folder = tmp_path_factory.mktemp("killed")
+    script = Path(__file__).with_name("killed_writers.py")
+    subprocess.run([sys.executable, script, folder, str(MOMENTS)], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("moment", range(1, MOMENTS + 1))
 def test_a_writer_killed_at_any_moment_loses_only_what_it_had_not_finished(
-    tmp_path: Path, moment: int
+    tmp_path: Path, killed: Path, moment: int
 ) -> None:
-    whole = open_features(Pictures(), Means(), tmp_path / "whole", batch=2)
-    die_at(moment, tmp_path / "killed")
+    whole = open_features(Pictures(), Means(), tmp_path, batch=2)
     done = 2 * (moment // 2)  # of a batch, the records are first, and then the journal
     backbone = Means()
-    again = open_features(Pictures(), backbone, tmp_path / "killed", batch=2, warn=pytest.fail)
+    cache = killed / str(moment)
+    again = open_features(Pictures(), backbone, cache, batch=2, warn=pytest.fail)
     assert same(whole, again)
     assert backbone.images == sum(len(picture(number).images) for number in range(done, 10))
 

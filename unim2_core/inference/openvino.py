@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ _KEPT = 4
 """Sizes for which compiled graphs are kept: those of the sensors of one robot."""
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@cache
+def core() -> openvino.Core:
+    """The one of this process, which is never let go.
+
+    The CPU plugin replaces the stack that signal handlers run on. Where two of them go in the
+    order in which they came, it leaves one that is unmapped, and the next signal that Python
+    handles, a ctrl-C, kills the process.
+    """
+    return openvino.Core()
 
 
 class OpenVinoGraph:
@@ -39,8 +51,7 @@ class OpenVinoGraph:
         Raises:
             ModelError: the file is no graph that OpenVINO reads, or the CPU lacks the precision.
         """
-        self._core = openvino.Core()
-        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision.upper() not in able:
             raise ModelError(
                 f"this CPU does not compute in {precision}",
@@ -55,7 +66,7 @@ class OpenVinoGraph:
         }
         self._compiled: dict[Shapes, Any] = {}
         try:
-            self._model = self._core.read_model(path)
+            self._model = core().read_model(path)
         except Exception as error:  # OpenVINO raises plain RuntimeErrors
             raise ModelError(
                 f"OpenVINO {openvino.__version__} cannot load {path}",
@@ -78,7 +89,7 @@ class OpenVinoGraph:
     def _compile(self, shapes: Shapes) -> Any:
         model = self._model.clone()  # the file may be another one by now
         model.reshape({name: list(shape) for name, shape in shapes})
-        request = self._core.compile_model(model, "CPU", self._options).create_infer_request()
+        request = core().compile_model(model, "CPU", self._options).create_infer_request()
         if len(self._compiled) >= _KEPT:
             del self._compiled[next(iter(self._compiled))]
         self._compiled[shapes] = request
