@@ -89,7 +89,8 @@ def test_weights_go_only_as_far_as_ids_are_kept(
         adapt(copy, site_path, drive)
         figures.append(read_history(copy)[0].details["figures"])
     whole, least = figures
-    assert (whole["share"], least["share"]) == (1.0, 0.2)
+    assert (whole["weights_share"], whole["centres_share"]) == (1.0, 1.0)
+    assert (least["weights_share"], least["centres_share"]) == (0.2, 0.0)
     assert least["drift"] == pytest.approx(0.2 * whole["drift"], rel=1e-3)
     assert least["kept_ids/old"] >= whole["kept_ids/old"]
 

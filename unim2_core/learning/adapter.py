@@ -56,7 +56,7 @@ class AdapterConfig:
     rate: float = 5e-4
     batch: int = 16
     ema_decay: float = 0.99
-    staying: float = 1.0
+    staying: float = 4.0
     old_share: float = 0.5
     seed: int = 0
     device: Device = "auto"

@@ -27,9 +27,9 @@ UNEXPLAINED = 0.01
 """Share of the old places that are less like any class than a place that counts as unexplained."""
 SMALLEST_NEW_CLASS = 0.05
 """Share of the new places that have to be unexplained for a new class to be looked for."""
-SHARES = (1.0, 0.8, 0.6, 0.4, 0.2)
+WAYS = ((1.0, 1.0), (1.0, 0.0), (0.7, 0.0), (0.4, 0.0), (0.2, 0.0))
 """How far weights and centres may go where learning led; the first that keeps the ids is taken."""
-KEPT_IDS = 0.98
+KEPT_IDS = 0.985
 """Share of the old held-out places that have to keep their class.
 
 They are of the drives that the memory is of; on another drive fewer keep theirs.
@@ -73,8 +73,8 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
     memory, new, held = adapter.memory, adapter.buffer.new, adapter.new_held
     served, rehearsed = adapter.served, adapter.memory.rehearsed
     before = assigned_to(served, memory.held)
-    for share in SHARES:
-        made = _made(adapter, share, new_classes)
+    for weights, centres in WAYS:
+        made = _made(adapter, weights, centres, new_classes)
         if kept_share(before, assigned_to(made.classifier, memory.held)) >= KEPT_IDS:
             break
     adapted, state, identity = made.classifier, made.state, made.identity
@@ -83,7 +83,8 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
         "pictures": float(adapter.taken),
         "near_duplicates": float(adapter.buffer.refused + adapter.held_refused),
         "steps": float(adapter.steps),
-        "share": share,
+        "weights_share": weights,
+        "centres_share": centres,
         "drift": adapter.drift(adapted),
         "finite": float(
             all(bool(part.isfinite().all()) for part in (*state.values(), made.codes))
@@ -120,10 +121,10 @@ class _Made:
     codes: Tensor
 
 
-def _made(adapter: Adapter, share: float, new_classes: int) -> _Made:
-    """The model at a share of the way, with classes that are matched to the old ones."""
+def _made(adapter: Adapter, weights: float, share: float, new_classes: int) -> _Made:
+    """The model at shares of the ways, with classes that are matched to the old ones."""
     served, rehearsed, new = adapter.served, adapter.memory.rehearsed, adapter.buffer.new
-    network, state = adapter.adapted(share)
+    network, state = adapter.adapted(weights)
     parts = [rehearsed, new] if len(new) else [rehearsed]
     codes, old_ids = zip(
         *((codes_of(network, part), assigned_to(served, part)) for part in parts), strict=True
