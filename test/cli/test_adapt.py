@@ -77,6 +77,24 @@ def test_a_good_drive_adds_a_version_that_is_served_and_can_be_taken_back(
     assert served(model).sha256 == now.sha256
 
 
+def test_weights_go_only_as_far_as_ids_are_kept(
+    site_path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = samples.write_more(tmp_path / "more", seed=4)
+    figures = []
+    for kept in (0.0, 1.1):  # reached by any model, and by none
+        monkeypatch.setattr("unim2_core.learning.outcome.KEPT_IDS", kept)
+        copy = tmp_path / f"{kept}.unim2"
+        shutil.copytree(model, copy)
+        adapt(copy, site_path, drive)
+        figures.append(read_history(copy)[0].details["figures"])
+    whole, least = figures
+    assert (whole["weights_share"], whole["centres_share"]) == (1.0, 1.0)
+    assert (least["weights_share"], least["centres_share"]) == (0.2, 0.0)
+    assert least["drift"] == pytest.approx(0.2 * whole["drift"], rel=1e-3)
+    assert least["kept_ids/old"] >= whole["kept_ids/old"]
+
+
 POISONS = {
     "black frames": ("rejected", "frames"),
     "black colour": ("rejected", "spread/rgb"),

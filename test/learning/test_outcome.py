@@ -39,6 +39,16 @@ def test_classes_go_where_their_codes_go(monkeypatch: pytest.MonkeyPatch) -> Non
     torch.testing.assert_close(moved, model.prototypes @ turn)
 
 
+def test_centres_go_a_share_of_the_way_to_their_places() -> None:
+    before, ids = codes(0, 1, 2)
+    model = served()
+    ways = [regrouped(model, before, (before,), (ids,), 0, share) for share in (0, 0.5, 1)]
+    torch.testing.assert_close(ways[0], torch.eye(3))
+    torch.testing.assert_close(ways[2], regrouped(model, before, (before,), (ids,), 0))
+    near, far = ((way - ways[0]).norm(dim=1) for way in ways[1:])
+    assert (near > 0.4 * far).all() and (near < 0.6 * far).all() and (far > 0).all()
+
+
 def test_a_class_that_nothing_belongs_to_and_a_reserved_one_get_no_centre() -> None:
     before, ids = codes(0, 1)
     assert len(regrouped(served(), before, (before,), (ids,), 0)) == 2

@@ -56,7 +56,7 @@ class AdapterConfig:
     rate: float = 5e-4
     batch: int = 16
     ema_decay: float = 0.99
-    staying: float = 1.0
+    staying: float = 4.0
     old_share: float = 0.5
     seed: int = 0
     device: Device = "auto"
@@ -223,14 +223,21 @@ class Adapter:
         network = self._training.objective.segmenter
         return {name: part.detach() for name, part in network.named_parameters()}
 
-    def adapted(self) -> tuple[Classifier, dict[str, Tensor]]:
+    def adapted(self, share: float = 1.0) -> tuple[Classifier, dict[str, Tensor]]:
         """The model as it would be served, with the prototypes of the served one, and all weights.
 
         See ``regrouped`` for prototypes that fit it.
+
+        Args:
+            share: how far its network goes from the one that was adapted to the one that was
+                learnt, 0 to 1: a straight line between weights (WiSE-FT; Wortsman et al., 2022).
         """
         training = self._training
         with serving(training.objective, training.average):
             objective = deepcopy(training.objective).cpu().eval()
+        with torch.no_grad():
+            for name, part in objective.segmenter.named_parameters():
+                part.copy_(self.first[name].cpu().lerp(part, share))
         served = self.served
         made = Classifier(
             objective.segmenter, served.prototypes, served.mean, served.scale, served.valid

@@ -27,6 +27,13 @@ UNEXPLAINED = 0.01
 """Share of the old places that are less like any class than a place that counts as unexplained."""
 SMALLEST_NEW_CLASS = 0.05
 """Share of the new places that have to be unexplained for a new class to be looked for."""
+WAYS = ((1.0, 1.0), (1.0, 0.0), (0.7, 0.0), (0.4, 0.0), (0.2, 0.0))
+"""How far weights and centres may go where learning led; the first that keeps the ids is taken."""
+KEPT_IDS = 0.985
+"""Share of the old held-out places that have to keep their class.
+
+They are of the drives that the memory is of; on another drive fewer keep theirs.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,29 +70,24 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
         adapter: after the last picture.
         new_classes: how many classes may be added, where many places fit none, at most.
     """
-    memory, served = adapter.memory, adapter.served
-    rehearsed, new, held = memory.rehearsed, adapter.buffer.new, adapter.new_held
-    made, state = adapter.adapted()
-    parts = [rehearsed, new] if len(new) else [rehearsed]
-    codes, old_ids = zip(
-        *((codes_of(made, part), assigned_to(served, part)) for part in parts), strict=True
-    )
-    before = codes_of(served, rehearsed)
-    centres = regrouped(served, before, codes, old_ids, new_classes if len(new) else 0)
-    every = torch.cat(codes)
-    clusters = (every @ centres.T).argmax(dim=1).numpy()
-    known = np.concatenate(old_ids)
-    identity = matched(known, clusters, len(centres), served.valid.numpy() > 0)
-    prototypes, valid = identity.placed(centres)
-    adapted = Classifier(made.segmenter, prototypes, served.mean, served.scale, valid)
+    memory, new, held = adapter.memory, adapter.buffer.new, adapter.new_held
+    served, rehearsed = adapter.served, adapter.memory.rehearsed
+    before = assigned_to(served, memory.held)
+    for weights, centres in WAYS:
+        made = _made(adapter, weights, centres, new_classes)
+        if kept_share(before, assigned_to(made.classifier, memory.held)) >= KEPT_IDS:
+            break
+    adapted, state, identity = made.classifier, made.state, made.identity
     figures = {
         "frames": float(adapter.buffer.offered - adapter.buffer.refused + len(adapter.held)),
         "pictures": float(adapter.taken),
         "near_duplicates": float(adapter.buffer.refused + adapter.held_refused),
         "steps": float(adapter.steps),
+        "weights_share": weights,
+        "centres_share": centres,
         "drift": adapter.drift(adapted),
         "finite": float(
-            all(bool(p.isfinite().all()) for p in state.values()) and bool(every.isfinite().all())
+            all(bool(part.isfinite().all()) for part in (*state.values(), made.codes))
         ),
         "new_classes": float(len(identity.fresh)),
         "vanished_classes": float(len(identity.vanished)),
@@ -111,12 +113,40 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Made:
+    classifier: Classifier
+    state: Mapping[str, Tensor]
+    identity: Identity
+    codes: Tensor
+
+
+def _made(adapter: Adapter, weights: float, share: float, new_classes: int) -> _Made:
+    """The model at shares of the ways, with classes that are matched to the old ones."""
+    served, rehearsed, new = adapter.served, adapter.memory.rehearsed, adapter.buffer.new
+    network, state = adapter.adapted(weights)
+    parts = [rehearsed, new] if len(new) else [rehearsed]
+    codes, old_ids = zip(
+        *((codes_of(network, part), assigned_to(served, part)) for part in parts), strict=True
+    )
+    before = codes_of(served, rehearsed)
+    centres = regrouped(served, before, codes, old_ids, new_classes if len(new) else 0, share)
+    every = torch.cat(codes)
+    clusters = (every @ centres.T).argmax(dim=1).numpy()
+    known = np.concatenate(old_ids)
+    identity = matched(known, clusters, len(centres), served.valid.numpy() > 0)
+    prototypes, valid = identity.placed(centres)
+    adapted = Classifier(network.segmenter, prototypes, served.mean, served.scale, valid)
+    return _Made(adapted, state, identity, every)
+
+
 def regrouped(
     served: Classifier,
     before: Tensor,
     codes: tuple[Tensor, ...],
     old_ids: tuple[NDArray[np.int64], ...],
     new_classes: int,
+    share: float = 1.0,
 ) -> Tensor:
     """Centres of the classes in the codes of an adapted network: (K, d) at unit length.
 
@@ -132,6 +162,7 @@ def regrouped(
             are any, to the new ones.
         old_ids: (N,) what the served model assigns to them.
         new_classes: centres that may be added, at most.
+        share: of the way to the means of their places.
     """
     count = len(served.prototypes)
     ids, old = torch.from_numpy(np.concatenate(old_ids)), torch.from_numpy(old_ids[0])
@@ -146,12 +177,13 @@ def regrouped(
         if len(strange) < SMALLEST_NEW_CLASS * len(codes[1]):
             break
         centres = torch.cat([centres, F.normalize(strange.mean(dim=0), dim=0)[None]])
+    first = centres
     for _ in range(ROUNDS):
         nearest = (every @ centres.T).argmax(dim=1)
         means = _means(every, nearest, weights, len(centres))
         empty = torch.bincount(nearest, minlength=len(centres)) == 0
         centres = torch.where(empty[:, None], centres, means)
-    return centres
+    return F.normalize(first.lerp(centres, share), dim=1)
 
 
 def _means(codes: Tensor, ids: Tensor, weights: Tensor, count: int) -> Tensor:
