@@ -23,6 +23,12 @@ def run(*words: object, status: int = 0) -> str:
     return done.output
 
 
+def files_of(model: Path) -> dict[Path, str]:
+    """Digests of all that a bundle holds, its lock left out."""
+    files = (path for path in model.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: sha256(path) for path in files}
+
+
 def test_segment_is_that_of_each_drive(model_path: Path, tmp_path: Path) -> None:
     for number in range(2):
         write_bag(tmp_path / "drives" / f"d{number}", 3, first=10 * number)
@@ -65,7 +71,7 @@ def test_features_are_found_by_a_training(tmp_path: Path) -> None:
 
 def test_adapt_judges_each_drive_and_leaves_the_model(site_path: Path, tmp_path: Path) -> None:
     model, rig = site_path / "site.unim2", site_path / "rig.yaml"
-    before = {path: sha256(path) for path in model.rglob("*.*s*") if path.is_file()}
+    before = files_of(model)
     words = ["fleet", "adapt", "--drives", site_path / "night", "--model", model, "--rig", rig]
     run(*words, "--frames", 8, "--steps", 1, "--out", tmp_path / "out", *NONE)
     (row,) = json.loads((tmp_path / "out" / "fleet.json").read_text())["drives"]
@@ -73,7 +79,7 @@ def test_adapt_judges_each_drive_and_leaves_the_model(site_path: Path, tmp_path:
     kept = (tmp_path / "out" / "drives" / "night.unim2").is_dir()
     assert kept == (row["verdict"] != "rejected")
     assert "Worth adapting to" in (tmp_path / "out" / "fleet.html").read_text()
-    after = {path: sha256(path) for path in model.rglob("*.*s*") if path.is_file()}
+    after = files_of(model)
     assert after == before and len(before) > 5
     # One that is like the past is left alone where that is asked for.
     words[3] = site_path / "day"
