@@ -55,7 +55,12 @@ def command(
     rig: RigFile = None,
     topic: Topics = None,
     trials: Annotated[
-        int, typer.Option(min=1, help="Trials that the study is to have in the end.")
+        int,
+        typer.Option(
+            min=1,
+            help="Trials that the study is to have in the end; each further process on it may "
+            "add one.",
+        ),
     ] = 200,
     stages: Annotated[
         int, typer.Option(min=1, help="How often a trial is scored; a bad one stops there.")
