@@ -120,9 +120,9 @@ def test_a_gpu_is_asked_for_where_there_is_none(model_path: Path) -> None:
         Engine(Bundle(model_path), "torch", precision="fp16")
 
 
-def test_only_torch_is_tried_for_a_gpu(model_path: Path) -> None:
-    with pytest.raises(ModelError, match="onnxruntime does not run on cuda"):
-        Engine(Bundle(model_path), "onnxruntime", device="cuda")
+def test_what_knows_no_gpu_is_not_tried_for_one(model_path: Path) -> None:
+    with pytest.raises(ModelError, match="openvino does not run on cuda"):
+        Engine(Bundle(model_path), "openvino", device="cuda")
     assert Engine(Bundle(model_path), device="cpu").backend == "onnxruntime"
 
 
