@@ -57,7 +57,7 @@ def test_an_accepted_version_is_served_by_the_node_beside_it(
         playing = None
         try:
             talker.says("waits for the first picture", "adapt")
-            playing = _start("play", str(drive), "--now", "--rate", "4")
+            playing = _start("play", str(drive), "--now", "--rate", "1.5")
             said, _ = learning.communicate(timeout=90)
             assert learning.returncode == 0, said
             now = served(model)
