@@ -93,7 +93,8 @@ def test_a_lost_machine_is_not_held_against_its_drive(machines: Machines, tmp_pa
 
     def replaced(text: str) -> None:
         told.append(text)
-        nodes.append(machines.add_node(num_cpus=1))
+        if len(nodes) == 1:
+            nodes.append(machines.add_node(num_cpus=1))
 
     losing = threading.Thread(target=lose)
     losing.start()
@@ -103,7 +104,8 @@ def test_a_lost_machine_is_not_held_against_its_drive(machines: Machines, tmp_pa
     losing.join()
     machines.remove_node(nodes[1])
     assert found.status == "done" and found.task.excused == 1
-    assert told == ["a machine of the cluster was lost in the middle of d00"]
+    assert told[0] == "a machine of the cluster was lost in the middle of d00"
+    assert all("has no room" in text for text in told[1:])  # a machine may take its time to come
 
 
 def test_classes_are_the_same_to_the_byte(
