@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,23 +22,28 @@ from unim2_core.learning.objective import build_optimizer
 from unim2_core.learning.pairs import Batches
 
 torch.set_num_threads(1)
+PARALLEL = Path(__file__).with_name("parallel_training.py")
+
+
+def torchrun(program: Path, *arguments: object, options: tuple[str, ...] = ()) -> str:
+    """Two processes of a program; returns what went wrong on the way."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", "2", *options, str(program), *map(str, arguments)),
+    ]
+    given = {"env": environment, "capture_output": True, "text": True, "check": False}
+    try:
+        done = subprocess.run(command, timeout=100, **given)
+    except subprocess.TimeoutExpired:  # on a busy machine the processes have failed to meet
+        warnings.warn(f"{arguments} did not end and was begun again", stacklevel=2)
+        done = subprocess.run(command, timeout=100, **given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
 
 
 def test_two_processes_end_alike_and_one_writes(tmp_path: Path) -> None:
-    program = str(Path(training_samples.__file__))
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", program, str(tmp_path)),
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(Path(training_samples.__file__), tmp_path)
     ends = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert ends[0]["candidates"] == ends[1]["candidates"] == [3, 6, 9, 12]
 
@@ -61,28 +67,8 @@ def test_two_processes_end_alike_and_one_writes(tmp_path: Path) -> None:
     assert steps == 6
 
 
-def torchrun(*arguments: object) -> str:
-    """Two processes of ``parallel_training``; returns what went wrong on the way."""
-    program = Path(__file__).with_name("parallel_training.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    mode, folder, *options = arguments
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            *("--nproc-per-node", "2", *options, str(program), str(mode), str(folder)),
-        ],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stderr
-
-
 def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    torchrun("gradients", tmp_path)
+    torchrun(PARALLEL, "gradients", tmp_path)
     found = [torch.load(tmp_path / f"gradients-{r}.pt", weights_only=True) for r in (0, 1)]
     model = objective().train()
     optimizer = build_optimizer(model, TRAINING.rate)
@@ -102,7 +88,7 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
-    said = torchrun("dying", tmp_path, "--max-restarts", "1")
+    said = torchrun(PARALLEL, "dying", tmp_path, options=("--max-restarts", "1"))
     assert "SIGKILL" in said or "exitcode: -9" in said
     for rank in (0, 1):
         lives = [(tmp_path / f"lives-{rank}" / life).read_text() for life in ("0", "1")]

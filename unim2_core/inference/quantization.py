@@ -73,7 +73,9 @@ def quantize(
                 nncf.quantize(library.load(source), given, **options), folder / graph_file
             )
         else:
-            read = library.Core().read_model(source)
+            from unim2_core.inference.openvino import core
+
+            read = core().read_model(source)
             model = nncf.quantize(read, nncf.Dataset(images), **options)
             library.save_model(model, folder / graph_file, compress_to_fp16=False)
         # The backend is asked for float32: what is int8 says so by itself.

@@ -72,9 +72,13 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
     """
     memory, new, held = adapter.memory, adapter.buffer.new, adapter.new_held
     served, rehearsed = adapter.served, adapter.memory.rehearsed
+    parts = (rehearsed, new) if len(new) else (rehearsed,)
+    past = _Past(
+        parts, codes_of(served, rehearsed), tuple(assigned_to(served, part) for part in parts)
+    )
     before = assigned_to(served, memory.held)
     for weights, centres in WAYS:
-        made = _made(adapter, weights, centres, new_classes)
+        made = _made(adapter, past, weights, centres, new_classes)
         if kept_share(before, assigned_to(made.classifier, memory.held)) >= KEPT_IDS:
             break
     adapted, state, identity = made.classifier, made.state, made.identity
@@ -97,8 +101,8 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
     if held is not None:
         fresh = concatenated(held, new) if len(new) else held
         figures |= compared(served, adapted, held, adapter.new_held_mirrored, "new")
-        past = concatenated(rehearsed, memory.held)
-        figures |= sensor_figures(past, fresh, adapter.standardization)
+        remembered = concatenated(rehearsed, memory.held)
+        figures |= sensor_figures(remembered, fresh, adapter.standardization)
         found = shift(rehearsed, memory.held, fresh, adapter.standardization)
         figures["shift"] = found.score
         figures |= {f"shift/{name}": value for name, value in found.by_modality.items()}
@@ -114,6 +118,15 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
 
 
 @dataclass(frozen=True, eq=False)
+class _Past:
+    """Old pictures, and new ones where there are any, as the served model sees them."""
+
+    parts: tuple[FeatureStore, ...]
+    codes: Tensor
+    ids: tuple[NDArray[np.int64], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class _Made:
     classifier: Classifier
     state: Mapping[str, Tensor]
@@ -121,20 +134,16 @@ class _Made:
     codes: Tensor
 
 
-def _made(adapter: Adapter, weights: float, share: float, new_classes: int) -> _Made:
+def _made(adapter: Adapter, past: _Past, weights: float, share: float, new_classes: int) -> _Made:
     """The model at shares of the ways, with classes that are matched to the old ones."""
-    served, rehearsed, new = adapter.served, adapter.memory.rehearsed, adapter.buffer.new
+    served = adapter.served
     network, state = adapter.adapted(weights)
-    parts = [rehearsed, new] if len(new) else [rehearsed]
-    codes, old_ids = zip(
-        *((codes_of(network, part), assigned_to(served, part)) for part in parts), strict=True
-    )
-    before = codes_of(served, rehearsed)
-    centres = regrouped(served, before, codes, old_ids, new_classes if len(new) else 0, share)
+    codes = tuple(codes_of(network, part) for part in past.parts)
+    added = new_classes if len(past.parts) > 1 else 0
+    centres = regrouped(served, past.codes, codes, past.ids, added, share)
     every = torch.cat(codes)
     clusters = (every @ centres.T).argmax(dim=1).numpy()
-    known = np.concatenate(old_ids)
-    identity = matched(known, clusters, len(centres), served.valid.numpy() > 0)
+    identity = matched(np.concatenate(past.ids), clusters, len(centres), served.valid.numpy() > 0)
     prototypes, valid = identity.placed(centres)
     adapted = Classifier(network.segmenter, prototypes, served.mean, served.scale, valid)
     return _Made(adapted, state, identity, every)
