@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from unim2_core.learning.correspondence import CorrespondenceConfig, Shifts
+from unim2_core.learning.group import Group
 from unim2_core.learning.hardware import Process
 from unim2_core.learning.objective import (
     Batch,
@@ -35,6 +36,7 @@ CONFIG = ObjectiveConfig(
     CorrespondenceConfig(samples=3, negatives=2),
 )
 CLASSES = 6
+ALONE = Process()
 TRAINING = TrainerConfig(steps=12, rate=1e-2, checkpoint_every=3, candidates=4, log_every=2)
 FULL = TrainerConfig(
     steps=40,
@@ -57,32 +59,34 @@ def objective(network: SegmenterConfig = NETWORK, config: ObjectiveConfig = CONF
     return Objective(network, config, CLASSES)
 
 
-def batches(step: int, *, rank: int = 0, labels: bool = False) -> Batch:
-    """The batch of a step, of four images."""
-    generator = torch.Generator().manual_seed(1000 * rank + step)
+def batches(step: int, *, labels: bool = False, process: Process = ALONE) -> Batch:
+    """The batch of a step, of four images, or a process's part of it."""
+    generator = torch.Generator().manual_seed(step)
+    own = Group(process.rank, process.world, 4).own
 
     def features() -> dict[str, Tensor]:
-        return {n: torch.randn(4, 8, 4, 4, generator=generator) for n in NETWORK.modalities}
+        return {n: torch.randn(4, 8, 4, 4, generator=generator)[own] for n in NETWORK.modalities}
 
-    marks = torch.randint(0, CLASSES, (4, 8, 8), generator=generator) if labels else None
-    return Batch(features(), features(), marks)._replace(indices=torch.arange(4) + 4 * step)
+    marks = torch.randint(0, CLASSES, (4, 8, 8), generator=generator)[own] if labels else None
+    rows = (torch.arange(4) + 4 * step)[own]
+    return Batch(features(), features(), marks)._replace(indices=rows, total=4)
 
 
-def draws_of(model: Objective, batch: Batch, step: int, rank: int = 0) -> StepDraws:
+def draws_of(model: Objective, batch: Batch, step: int) -> StepDraws:
     """What is drawn in a step with seed 0, by the rule of the trainer written once more."""
-    sequence = np.random.SeedSequence((0, step, rank, 0))
+    sequence = np.random.SeedSequence((0, step, 0, 0))
     number = int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
     return model.draw(batch, generator=torch.Generator().manual_seed(number))
 
 
 def run_in(run: Path, config: TrainerConfig = FULL) -> tuple[Objective, Trained]:
-    """Train in a run directory; each process on batches of its own."""
+    """Train in a run directory; each process on its part of each batch."""
     torch.set_num_threads(1)
-    rank = Process.current().rank
+    process = Process.current()
     model = objective()
     observers = open_observers(run)
     return model, train(
-        model, lambda step: batches(step, rank=rank), config, run, observers=observers
+        model, lambda step: batches(step, process=process), config, run, observers=observers
     )
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from training_samples import TRAINING, batches, objective
+from training_samples import ALONE, CLASSES, CONFIG, NETWORK, TRAINING, batches, objective
 
+from unim2_core.learning.correspondence import CorrespondenceConfig
+from unim2_core.learning.group import Group
 from unim2_core.learning.hardware import Process, open_machine
 from unim2_core.learning.objective import Batch
 from unim2_core.learning.trainer import train
@@ -20,23 +23,79 @@ DEATH = 8
 """Step in which a process dies; the last checkpoint before is that of step 6."""
 
 
+CONFIGS = {
+    "maps": replace(
+        CONFIG,
+        correspondence=CorrespondenceConfig(samples=3, negatives=2, weighting="tanh"),
+        reconstruction=0.5,
+        alpha=3.0,
+    ),
+    "cells": replace(
+        CONFIG,
+        correspondence=CorrespondenceConfig(
+            samples=4, negatives=3, cells=True, distinct_sources=True
+        ),
+        modality_dropout=0.4,
+    ),
+    "joint": replace(CONFIG, joint=True),
+}
+IMAGES = 5
+
+
+def varied(step: int, name: str, process: Process = ALONE) -> Batch:
+    """A batch of five images, or a process's part: no two processes have equally much of all.
+
+    Unequal shares of images, of places that are seen, and of pixels that are labelled.
+    """
+    generator = torch.Generator().manual_seed(100 + step)
+    own = Group(process.rank, process.world, IMAGES).own
+    maps = [
+        {n: torch.randn(IMAGES, 8, 4, 4, generator=generator) for n in NETWORK.modalities}
+        for _ in range(2)
+    ]
+    seen = [
+        {n: (torch.rand(IMAGES, 4, 4, generator=generator) < 0.7).float() for n in maps[0]}
+        for _ in range(2)
+    ]
+    labels = torch.randint(0, CLASSES, (IMAGES, 8, 8), generator=generator)
+    labels[0] = labels[-1, :5] = 255
+    part = [{n: value[own] for n, value in each.items()} for each in (*maps, *seen)]
+    return Batch(
+        part[0],
+        part[1],
+        labels=labels[own] if name != "cells" else None,
+        presence=(part[2], part[3]) if name != "maps" else None,
+        sources=torch.tensor([0, 0, 1, 2, 3]),
+        indices=torch.arange(IMAGES)[own],
+        total=IMAGES,
+    )
+
+
 def gradients(folder: Path) -> None:
-    """Save the gradients of the first steps."""
-    rank = Process.current().rank
+    """Save the gradients of the first steps, of every form of the loss."""
+    process = Process.current()
     machine = open_machine("cpu", "fp32")
-    training = Training(objective(), lambda step: batches(step, rank=rank), TRAINING, machine)
-    found = []
-    for _ in range(STEPS):
-        training.step()
-        named = training.objective.named_parameters()
-        found.append({name: p.grad.clone() for name, p in named if p.grad is not None})
-    torch.save(found, folder / f"gradients-{rank}.pt")
-    torch.distributed.destroy_process_group()
+    for name, config in CONFIGS.items():
+        training = Training(
+            objective(config=config),
+            lambda step, name=name: varied(step, name, process),  # type: ignore[misc]
+            TRAINING,
+            machine,
+        )
+        found = []
+        for _ in range(STEPS):
+            training.step()
+            named = training.objective.named_parameters()
+            found.append({n: p.grad.clone() for n, p in named if p.grad is not None})
+        training.close()
+        torch.save(found, folder / f"{name}-{process.rank}.pt")
+    machine.close()
 
 
 def dying(folder: Path) -> None:
     """Train; process 1 is killed in its first life."""
-    rank, marks = Process.current().rank, folder / f"lives-{Process.current().rank}"
+    process = Process.current()
+    rank, marks = process.rank, folder / f"lives-{process.rank}"
     marks.mkdir(exist_ok=True)
     life = len(list(marks.iterdir()))
     asked: list[int] = []
@@ -45,7 +104,7 @@ def dying(folder: Path) -> None:
         asked.append(step)
         if rank == 1 and life == 0 and step == DEATH:
             os.kill(os.getpid(), signal.SIGKILL)
-        return batches(step, rank=rank)
+        return batches(step, process=process)
 
     (marks / str(life)).touch()
     model = objective()

@@ -1,11 +1,11 @@
-"""Two real processes, started by torchrun: the gradient is the mean of both."""
+"""Real processes, started by torchrun: the gradient is that of one on the whole batch."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
@@ -14,77 +14,82 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 pytest.importorskip("lightning_fabric", reason="not installed: pip install 'unim2[train]'")
 
 import numpy as np
+import parallel_training
 import training_samples
-from training_samples import TRAINING, batches, objective
+from training_samples import TRAINING, batches, draws_of, objective
 
 from unim2_core.learning.features import FeatureStore, Standardization
-from unim2_core.learning.objective import build_optimizer
+from unim2_core.learning.objective import Objective, build_optimizer, training_step
 from unim2_core.learning.pairs import Batches
 
 torch.set_num_threads(1)
 PARALLEL = Path(__file__).with_name("parallel_training.py")
 
 
-def torchrun(program: Path, *arguments: object, options: tuple[str, ...] = ()) -> str:
-    """Two processes of a program; returns what went wrong on the way."""
+def torchrun(
+    program: Path, *arguments: object, options: tuple[str, ...] = (), world: int = 2
+) -> str:
+    """Processes of a program; returns what went wrong on the way."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc-per-node", "2", *options, str(program), *map(str, arguments)),
+        *("--nproc-per-node", str(world), *options, str(program), *map(str, arguments)),
     ]
-    given = {"env": environment, "capture_output": True, "text": True, "check": False}
-    try:
-        done = subprocess.run(command, timeout=100, **given)
-    except subprocess.TimeoutExpired:  # on a busy machine the processes have failed to meet
-        warnings.warn(f"{arguments} did not end and was begun again", stacklevel=2)
-        done = subprocess.run(command, timeout=100, **given)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
 
-def test_two_processes_end_alike_and_one_writes(tmp_path: Path) -> None:
+def test_two_processes_end_as_one_does_and_one_writes(tmp_path: Path) -> None:
     torchrun(Path(training_samples.__file__), tmp_path)
     ends = [torch.load(tmp_path / f"rank-{rank}.pt", weights_only=True) for rank in (0, 1)]
     assert ends[0]["candidates"] == ends[1]["candidates"] == [3, 6, 9, 12]
 
-    model = objective().train()
-    optimizer = build_optimizer(model, TRAINING.rate)
-    for step in range(TRAINING.steps):
-        optimizer.zero_grad()
-        for rank in (0, 1):
-            given = batches(step, rank=rank)
-            draws = training_samples.draws_of(model, given, step, rank)
-            (model(given, draws)[0] / 2).backward()
-        optimizer.step()
+    model, losses = trained_alone()
     for name, tensor in model.state_dict().items():
         assert ends[0]["weights"][name].equal(ends[1]["weights"][name]), name
         torch.testing.assert_close(ends[0]["weights"][name], tensor, rtol=1e-4, atol=1e-5)
     saved = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
-    assert saved["state"]["step"] == 12 and '"trainer.processes": 2' in saved["facts"]
+    assert saved["state"]["step"] == 12 and "processes" not in saved["facts"]
     names = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert names == ["candidates", "history.jsonl", "last.ckpt"]
-    steps = (tmp_path / "run" / "history.jsonl").read_text().count("loss/total")
-    assert steps == 6
+    lines = map(json.loads, (tmp_path / "run" / "history.jsonl").read_text().splitlines())
+    said = [line["scalars"]["loss/total"] for line in lines if "scalars" in line]
+    assert said == pytest.approx(losses[1::2], abs=1e-5)  # of the whole batch
 
 
-def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    torchrun(PARALLEL, "gradients", tmp_path)
-    found = [torch.load(tmp_path / f"gradients-{r}.pt", weights_only=True) for r in (0, 1)]
+def trained_alone() -> tuple[Objective, list[float]]:
+    """What one process makes of whole batches, and its losses."""
     model = objective().train()
     optimizer = build_optimizer(model, TRAINING.rate)
-    for step in range(len(found[0])):
-        optimizer.zero_grad(set_to_none=True)
-        for rank in (0, 1):
-            given = batches(step, rank=rank)
-            draws = training_samples.draws_of(model, given, step, rank)
-            (model(given, draws)[0] / 2).backward()
-        expected = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-        assert expected.keys() <= found[0][step].keys() and len(expected) > 5
-        for name, gradient in expected.items():
-            assert found[0][step][name].equal(found[1][step][name]), name
-            torch.testing.assert_close(found[0][step][name], gradient, rtol=0, atol=1e-5)
-        assert max(gradient.abs().max() for gradient in expected.values()) > 1e-2
-        optimizer.step()
+    losses = []
+    for step in range(TRAINING.steps):
+        given = batches(step)
+        log = training_step(model, optimizer, given, draws_of(model, given, step))
+        losses.append(float(log["loss/total"]))
+    return model, losses
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_gradients_of_processes_are_those_of_one(tmp_path: Path, world: int) -> None:
+    torchrun(PARALLEL, "gradients", tmp_path, world=world)
+    for name, config in parallel_training.CONFIGS.items():
+        found = [
+            torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for rank in range(world)
+        ]
+        model = objective(config=config).train()
+        optimizer = build_optimizer(model, TRAINING.rate)
+        for step in range(parallel_training.STEPS):
+            given = parallel_training.varied(step, name)
+            training_step(model, optimizer, given, draws_of(model, given, step))
+            expected = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+            assert expected.keys() <= found[0][step].keys() and len(expected) > 5
+            for parameter, gradient in expected.items():
+                for one in found:
+                    torch.testing.assert_close(one[step][parameter], gradient, rtol=0, atol=1e-5)
+            assert max(gradient.abs().max() for gradient in expected.values()) > 1e-2
 
 
 def test_a_killed_process_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
@@ -93,22 +98,14 @@ def test_a_killed_process_goes_on_from_the_checkpoint(tmp_path: Path) -> None:
     for rank in (0, 1):
         lives = [(tmp_path / f"lives-{rank}" / life).read_text() for life in ("0", "1")]
         assert lives == ["", "6"]  # cut off, and on from the checkpoint of step 6
-    model = objective().train()
-    optimizer = build_optimizer(model, TRAINING.rate)
-    for step in range(TRAINING.steps):
-        optimizer.zero_grad()
-        for rank in (0, 1):
-            given = batches(step, rank=rank)
-            draws = training_samples.draws_of(model, given, step, rank)
-            (model(given, draws)[0] / 2).backward()
-        optimizer.step()
+    model, _ = trained_alone()
     for rank in (0, 1):
         weights = torch.load(tmp_path / f"weights-{rank}.pt", weights_only=True)
         for name, tensor in model.state_dict().items():
             torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("world", [1, 2, 4, 8])
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
 def test_the_batch_of_32_is_kept_whatever_the_number_of_processes(world: int) -> None:
     count, rng = 70, np.random.default_rng(0)
     names = ("rgb", "thermal")
@@ -121,7 +118,7 @@ def test_the_batch_of_32_is_kept_whatever_the_number_of_processes(world: int) ->
 
     def anchors(step: int, rank: int, world: int) -> list[int]:
         made = Batches(store, neighbors, identity, rank=rank, world=world)(step)
-        assert made.indices is not None and len(made.indices) == 32 // world
+        assert made.indices is not None and abs(len(made.indices) - 32 / world) < 1
         return made.indices.tolist()
 
     for step in range(4):  # beyond the end of an epoch

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from unim2_core.learning.group import ALONE, Group
 from unim2_core.learning.objective import Batch, Objective, ObjectiveConfig, StepDraws
 from unim2_core.model.classifier import Classifier
 
@@ -41,8 +42,16 @@ class AnchoredObjective(Objective):
         self._served = (deepcopy(served),)  # in a tuple, so that it is no part of this module
         self._remembered, self._weight = remembered, weight
 
-    def forward(self, batch: Batch, draws: StepDraws) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute the loss, see ``Objective.forward``."""
+    def forward(
+        self, batch: Batch, draws: StepDraws, group: Group = ALONE
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss, see ``Objective.forward``; for one process alone.
+
+        Raises:
+            ValueError: there are several.
+        """
+        if group.world > 1:
+            raise ValueError("an adaptation is of one process")
         total, log = super().forward(batch, draws)
         if self._weight and batch.indices is not None:
             old = torch.nonzero(batch.indices < self._remembered).flatten()

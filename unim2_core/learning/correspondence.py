@@ -7,13 +7,15 @@ et al. (2022), https://arxiv.org/abs/2203.08414. All randomness can be passed in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from unim2_core.errors import ModelError
+from unim2_core.learning.group import ALONE, Group
 from unim2_core.learning.points import (
     Maps,
     Points,
@@ -75,12 +77,17 @@ class Draws(NamedTuple):
         anchor: p, (B, S, S, 2) float32 in [-1, 1]: x and y of the points of the anchors; None
             where the maps hold the points only.
         positive: q, the same of the positives, and of the negatives.
-        sources: (N, B) int64: index of the image that each is paired with.
+        sources: (N, B) int64: index of the image that each is paired with, in the whole batch.
     """
 
     anchor: Tensor | None
     positive: Tensor | None
     sources: Tensor
+
+    def of(self, rows: slice) -> Draws:
+        """Those of some of the anchors."""
+        anchor, positive = (None if part is None else part[rows] for part in self[:2])
+        return Draws(anchor, positive, self.sources[:, rows])
 
 
 class Shifts(NamedTuple):
@@ -212,7 +219,9 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     return a @ b.transpose(1, 2)
 
 
-def centered(correspondence: Tensor, counted: Tensor | None = None) -> Tensor:
+def centered(
+    correspondence: Tensor, counted: Tensor | None = None, group: Group = ALONE
+) -> Tensor:
     """Pointwise centring: each place of the first map loses its mean over the second map.
 
     After that the mean of all is zero, so adding the mean that it was is all that is left to do.
@@ -220,12 +229,22 @@ def centered(correspondence: Tensor, counted: Tensor | None = None) -> Tensor:
     Args:
         correspondence: (B, P, P) float32.
         counted: (B, P, P) float32, 1 for a pair that counts in the means, else 0; None = all.
+        group: the processes that hold the whole batch.
 
     Returns:
         (B, P, P) float32, whose mean over everything that counts is what it was.
     """
-    change = mean_of(correspondence, counted) - mean_of(correspondence, counted, dim=2)
-    return correspondence + change  # (B, P, P) + (B, P, 1)
+    whole = group.summed(part_of_mean(correspondence, counted, group)) / group.world
+    return correspondence + (whole - mean_of(correspondence, counted, dim=2))  # + (B, P, 1)
+
+
+def part_of_mean(values: Tensor, counted: Tensor | None, group: Group) -> Tensor:
+    """What a process's (B, P, P) add to the mean over all that counts in the whole batch.
+
+    The mean over the processes of what each returns is that mean.
+    """
+    number = None if counted is None or group.world == 1 else counted.sum()
+    return group.weighed(mean_of(values, counted), number)
 
 
 def mean_of(values: Tensor, counted: Tensor | None, dim: int | None = None) -> Tensor:
@@ -238,7 +257,9 @@ def mean_of(values: Tensor, counted: Tensor | None, dim: int | None = None) -> T
     return total / counted.sum(dim=dim, keepdim=True).clamp(min=1)
 
 
-def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) -> Tensor:
+def pair_loss(
+    a: Points, b: Points, shift: float, config: CorrespondenceConfig, group: Group = ALONE
+) -> Tensor:
     """The loss of each pair of places, (B, P, P) float32, not reduced.
 
     Args:
@@ -246,11 +267,12 @@ def pair_loss(a: Points, b: Points, shift: float, config: CorrespondenceConfig) 
         b: of what they are compared with.
         shift: b of the formula.
         config: centring, clamps.
+        group: the processes that hold the whole batch.
     """
     with torch.no_grad():
         target = cosines(a.features, b.features)  # (B, P, P)
         if config.pointwise:
-            target = centered(target, counted_pairs(a, b))
+            target = centered(target, counted_pairs(a, b), group)
         target = shift - target
         if a.weights is not None and b.weights is not None:
             target = target * a.weights[:, :, None] * b.weights[:, None]
@@ -269,8 +291,9 @@ def correspondence_terms(
     *,
     weighted: bool = False,
     presence: tuple[Tensor, Tensor] | tuple[None, None] = (None, None),
+    group: Group = ALONE,
 ) -> Terms:
-    """The three terms for one modality.
+    """The three terms for one modality; of many processes, what this one adds to their mean.
 
     Args:
         features: (B, C, h, w) float32 frozen features of the anchors and of their positives.
@@ -281,6 +304,7 @@ def correspondence_terms(
         weighted: whether ``config.weighting`` applies to this modality.
         presence: (B, h, w) float32 of both, 1 where the modality sees something; pairs with a
             place that it does not see are left out of every mean.
+        group: the processes that hold the whole batch; all that is given is of its own rows.
     """
     anchors, positives = (
         Maps(
@@ -294,10 +318,22 @@ def correspondence_terms(
     at_p, at_q = anchors.at(draws.anchor), positives.at(draws.positive)
 
     def term(others: Points, shift: float) -> Tensor:
-        return mean_of(pair_loss(at_p, others, shift, config), counted_pairs(at_p, others))
+        loss = pair_loss(at_p, others, shift, config, group)
+        return part_of_mean(loss, counted_pairs(at_p, others), group)
 
+    pool = (anchors, at_p) if group.world == 1 else _pool(anchors, at_p, draws, group)
     random = [
-        term(negatives(anchors, at_p, draws.positive, sources), shifts.random)
-        for sources in draws.sources
+        term(negatives(*pool, draws.positive, sources), shifts.random) for sources in draws.sources
     ]
     return Terms(term(at_p, shifts.own), term(at_q, shifts.knn), torch.stack(random).mean())
+
+
+def _pool(anchors: Maps, at_p: Points, draws: Draws, group: Group) -> tuple[Maps, Points]:
+    """What negatives are taken from, of all processes: whole maps, or the drawn places only."""
+
+    def whole(parts: Sequence[Tensor | None]) -> list[Any]:
+        return [None if part is None else group.gathered(part) for part in parts]
+
+    if draws.positive is None:
+        return anchors, Points(*whole(at_p))
+    return Maps(*whole(anchors)), at_p

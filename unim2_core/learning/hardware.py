@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,7 +105,7 @@ class Machine:
     """Where a training runs.
 
     Attributes:
-        fabric: moves tensors, and averages gradients between processes.
+        fabric: moves tensors, and averages gradients over processes.
         process: which of them this is.
         device: kind of the device.
         precision: of the network's matrix products.
@@ -114,6 +115,16 @@ class Machine:
     process: Process
     device: Literal["cpu", "cuda"]
     precision: Literal["fp32", "bf16"]
+
+    def close(self) -> None:
+        """Part from the other processes; whatever trains on it has to be closed before.
+
+        What averages gradients must not be the last to hold on to the group: its destructor waits,
+        with Python's lock in hand, for a thread that may want that lock, and waits for ever.
+        """
+        if self.process.world > 1:
+            gc.collect()
+            torch.distributed.destroy_process_group()
 
 
 def open_machine(device: Device, precision: Precision) -> Machine:

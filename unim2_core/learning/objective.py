@@ -24,6 +24,7 @@ from unim2_core.learning.correspondence import (
     correspondence_terms,
     draw,
 )
+from unim2_core.learning.group import ALONE, Group
 from unim2_core.model.probes import ClusterProbe, LinearProbe
 from unim2_core.model.segmenter import Segmented, Segmenter, SegmenterConfig, reconstruction_loss
 
@@ -95,17 +96,20 @@ class ObjectiveConfig:
 
 
 class Batch(NamedTuple):
-    """Images of one step, as frozen features.
+    """Images of one step, as frozen features; of many processes, the part of one.
 
     Attributes:
         anchors: (B, D, h, w) float32 of each modality.
         positives: the same of an image that looks like each.
         labels: (B, H, W) integers, only to measure with; None where there are none.
-        salience: (B, h, w) masks of anchors and positives, where points are drawn from them.
+        salience: (B, h, w) masks of anchors and positives, where points are drawn from them; of
+            the whole batch.
         presence: (B, h, w) float32 of each modality of anchors and positives, 1 where it sees
             something, else 0; None = everywhere.
-        sources: (B,) int64, the picture that each anchor was cut from; None = all different.
+        sources: (B,) int64, the picture that each anchor was cut from, of the whole batch; None =
+            all different.
         indices: (B,) int64 rows of the anchors in their store, for messages.
+        total: how many anchors the whole batch has; None: every process has as many as this one.
     """
 
     anchors: Mapping[str, Tensor]
@@ -115,6 +119,7 @@ class Batch(NamedTuple):
     presence: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None = None
     sources: Tensor | None = None
     indices: Tensor | None = None
+    total: int | None = None
 
     def presence_of(self, name: str) -> tuple[Tensor, Tensor] | tuple[None, None]:
         """(B, h, w) of a modality of anchors and positives; None = everywhere."""
@@ -136,6 +141,14 @@ class StepDraws(NamedTuple):
     correspondence: Mapping[str, Draws]
     dropout: tuple[Tensor, Tensor]
     shown: Mapping[str, Tensor] | None = None
+
+    def of(self, rows: slice) -> StepDraws:
+        """Those of some of the anchors."""
+        return StepDraws(
+            {name: drawn.of(rows) for name, drawn in self.correspondence.items()},
+            (self.dropout[0][:, rows], self.dropout[1][:, rows]),
+            None if self.shown is None else {n: part[:, rows] for n, part in self.shown.items()},
+        )
 
 
 class Objective(nn.Module):
@@ -173,9 +186,14 @@ class Objective(nn.Module):
         *,
         generator: torch.Generator | None = None,
         device: torch.device | None = None,
+        group: Group = ALONE,
     ) -> StepDraws:
-        """Draw everything for one step, points and pairs anew for each modality."""
-        size = len(next(iter(batch.anchors.values())))
+        """Draw everything for one step, points and pairs anew for each modality.
+
+        Every process of a group draws for the whole batch, from an equal generator, and keeps
+        what concerns its own rows.
+        """
+        size = len(next(iter(batch.anchors.values()))) if group.world == 1 else group.total
         points = {
             name: draw(
                 size,
@@ -200,21 +218,25 @@ class Objective(nn.Module):
                 ).float()
                 for name in self.segmenter.config.modalities[1:]
             }
-        return StepDraws(points, (anchor, positive), shown)
+        return StepDraws(points, (anchor, positive), shown).of(group.own)
 
-    def forward(self, batch: Batch, draws: StepDraws) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, batch: Batch, draws: StepDraws, group: Group = ALONE
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss.
 
         Args:
             batch: features, and labels where there are any.
             draws: all randomness.
+            group: the processes that hold the whole batch.
 
         Returns:
-            The total, a scalar with gradient, and every scalar worth logging, without.
+            The total, a scalar with gradient, and every scalar worth logging, without. In many
+            processes they and their gradients are such that their mean is that of the batch.
         """
         anchors = self.segmenter(batch.anchors, draws.dropout[0], self._seen(batch, draws, 0))
         positives = self.segmenter(batch.positives, draws.dropout[1], self._seen(batch, draws, 1))
-        terms = self._terms(batch, anchors, positives, draws)
+        terms = self._terms(batch, anchors, positives, draws, group)
         log = {}
         totals = dict.fromkeys(Terms._fields, torch.zeros((), device=anchors.code.device))
         for name, modality_terms in terms.items():
@@ -227,12 +249,16 @@ class Objective(nn.Module):
         total = torch.stack(list(totals.values())).sum()
         if self.decoder is not None:
             rebuilt = reconstruction_loss(self.decoder(anchors.code), anchors.returned)
+            rebuilt = group.weighed(rebuilt)
             log["loss/reconstruction"] = rebuilt
             total = total + self.config.reconstruction * rebuilt
         if batch.labels is not None:
-            log["loss/linear"] = self.linear_probe.loss(anchors.code, batch.labels)
+            fit = self.linear_probe.loss(anchors.code, batch.labels)
+            labelled = self.linear_probe.labelled(batch.labels).sum()
+            log["loss/linear"] = group.weighed(fit, labelled)
             total = total + log["loss/linear"]
-        log["loss/cluster"] = self.cluster_probe(anchors.code, self.config.alpha)[0]
+        fit = self.cluster_probe(anchors.code, self.config.alpha)[0]
+        log["loss/cluster"] = group.weighed(fit)
         total = total + log["loss/cluster"]
         log["loss/total"] = total
         return total, {name: value.detach() for name, value in log.items()}
@@ -255,14 +281,19 @@ class Objective(nn.Module):
         return seen
 
     def _terms(
-        self, batch: Batch, anchors: Segmented, positives: Segmented, draws: StepDraws
+        self,
+        batch: Batch,
+        anchors: Segmented,
+        positives: Segmented,
+        draws: StepDraws,
+        group: Group,
     ) -> dict[str, Terms]:
         config = self.config.correspondence
         codes = self.segmenter.supervised_codes(anchors.code)
         codes_pos = self.segmenter.supervised_codes(positives.code)
         names = self.segmenter.config.modalities
         if self.config.joint:
-            return {names[0]: self._joint_terms(batch, anchors, positives, draws)}
+            return {names[0]: self._joint_terms(batch, anchors, positives, draws, group)}
         terms = {}
         for name in names:
             features = (batch.anchors[name], batch.positives[name])
@@ -276,11 +307,17 @@ class Objective(nn.Module):
                 config,
                 weighted=config.weights(reference=name == names[0]),
                 presence=batch.presence_of(name),
+                group=group,
             )
         return terms
 
     def _joint_terms(
-        self, batch: Batch, anchors: Segmented, positives: Segmented, draws: StepDraws
+        self,
+        batch: Batch,
+        anchors: Segmented,
+        positives: Segmented,
+        draws: StepDraws,
+        group: Group,
     ) -> Terms:
         """One loss for all modalities: their unit vectors side by side are the features."""
         names = self.segmenter.config.modalities
@@ -296,6 +333,7 @@ class Objective(nn.Module):
             draws.correspondence[names[0]],
             self.config.modalities[names[0]].shifts,
             self.config.correspondence,
+            group=group,
         )
 
 

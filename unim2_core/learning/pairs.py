@@ -13,6 +13,7 @@ from torch import Tensor
 
 from unim2_core.errors import ModelError
 from unim2_core.learning.features import FeatureStore, Standardization
+from unim2_core.learning.group import Group
 from unim2_core.learning.neighbors import nearest
 from unim2_core.learning.objective import Batch
 
@@ -161,16 +162,18 @@ def _runs(*keys: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 class Batches:
-    """The batch of each step; it depends on the seed, the step and the rank alone.
+    """The batch of each step; it depends on the seed and the step alone.
 
     Anchors pass over all pictures in an order drawn anew for each epoch, a batch at the end of
-    one reaching into the next; a positive is drawn from the neighbours of its anchor.
+    one reaching into the next; a positive is drawn from the neighbours of its anchor. Of many
+    processes each draws for all and reads its own part, so that together they have the batch that
+    one alone would have.
 
     Args:
         store: the features.
         neighbors: (N, k) rows that look alike.
         standardization: of the tokens.
-        batch: anchors of one step, over all ranks together; at most as many as there are.
+        batch: anchors of one step, of all processes together; at most as many as there are.
         samples: S, to gather S x S random places of each picture, the same for all modalities, no
             place twice where there are as many; None: whole maps.
         labels: whether labels go along, for the linear probe. Only whole maps have them.
@@ -180,10 +183,10 @@ class Batches:
         device: where the tensors are wanted.
 
     Attributes:
-        size: anchors of this process in a step.
+        group: the processes, and how many anchors a step has.
 
     Raises:
-        ModelError: there are fewer than two pictures for each process.
+        ModelError: there are fewer than two pictures, or fewer than processes.
     """
 
     def __init__(
@@ -200,11 +203,11 @@ class Batches:
         world: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.size = min(batch, len(store)) // world
-        if self.size < 2:
+        self.group = Group(rank, world, min(batch, len(store)))
+        if self.group.total < max(2, world):
             raise ModelError(
                 "a batch needs two pictures or more: each is compared with others",
-                expected=f"at least {2 * world} pictures, and as large a batch",
+                expected=f"at least {max(2, world)} pictures, and as large a batch",
                 found=f"{len(store)} pictures, a batch of {batch}",
                 remedy="give more pictures, with --frames or another --bag",
             )
@@ -212,7 +215,7 @@ class Batches:
         self._neighbors = neighbors
         self._samples = samples
         self._labels = labels and store.labels is not None and samples is None
-        self._seed, self._rank, self._world = seed, rank, world
+        self._seed = seed
         self._device = torch.device(device)
         self._mean, self._scale = (
             torch.from_numpy(part).to(self._device)
@@ -222,28 +225,30 @@ class Batches:
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
-        draw = np.random.default_rng([self._seed, step, self._rank, _PAIRS])
+        draw = np.random.default_rng([self._seed, step, 0, _PAIRS])
         anchors = self._anchors(step)
         chosen = draw.integers(self._neighbors.shape[1], size=len(anchors))
         positives = self._neighbors[anchors, chosen]
+        own = self.group.own
         maps, presence = zip(
             *(self._maps(rows, draw) for rows in (anchors, positives)), strict=True
         )
         labels = None
         if self._labels and self._store.labels is not None:
-            labels = torch.from_numpy(self._store.labels[anchors].astype(np.int64))
+            labels = torch.from_numpy(self._store.labels[anchors[own]].astype(np.int64))
         return Batch(
             maps[0],
             maps[1],
             labels=None if labels is None else labels.to(self._device),
             presence=None if self._complete else (presence[0], presence[1]),
             sources=torch.from_numpy(self._store.sources[anchors]).to(self._device),
-            indices=torch.from_numpy(anchors),
+            indices=torch.from_numpy(anchors[own]),
+            total=len(anchors),
         )
 
     def _anchors(self, step: int) -> NDArray[np.int64]:
-        """This rank's rows: the next ones of a random order of all, which are drawn on and on."""
-        total, count = len(self._store), self.size * self._world
+        """The next rows of a random order of all, which are drawn on and on."""
+        total, count = len(self._store), self.group.total
         first = step * count
         rows = np.arange(first, first + count)
         orders = {
@@ -252,14 +257,14 @@ class Batches:
             )
             for epoch in np.unique(rows // total)
         }
-        drawn = np.array([orders[int(row // total)][row % total] for row in rows], np.int64)
-        return drawn[self._rank * self.size : (self._rank + 1) * self.size]
+        return np.array([orders[int(row // total)][row % total] for row in rows], np.int64)
 
     def _maps(
         self, rows: NDArray[np.int64], draw: np.random.Generator
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """(B, D, h, w) float32 features and (B, h, w) float32 presence of each modality."""
+        """(B, D, h, w) float32 features and (B, h, w) float32 presence of one's own rows."""
         cells = None if self._samples is None else self._cells(len(rows), self._samples**2, draw)
+        rows, cells = rows[self.group.own], None if cells is None else cells[self.group.own]
         maps, presence = {}, {}
         for index, name in enumerate(self._store.modalities):
             tokens = self._gathered(self._store.tokens[name], rows, cells)  # (B, h, w, D)

@@ -1,15 +1,15 @@
 """Minimise an objective: on a CPU or a GPU, in one process or several, able to go on exactly.
 
-All that is drawn in a step depends on the seed, the step and the rank of the process alone, so a
-training that was killed and goes on gives the weights, bit for bit, of one that was not. (On one
-kind of CPU. A GPU adds up the gradients of sampled points in any order.)
+All that is drawn in a step depends on the seed and the step alone, so a training that was killed
+and goes on gives the weights, bit for bit, of one that was not. (On one kind of CPU, and as many
+processes. A GPU adds up the gradients of sampled points in any order.)
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,8 +88,8 @@ def train(
 ) -> Trained:
     """Train, or go on where a run directory says.
 
-    Under ``torchrun`` every process calls this with batches of its own; gradients are averaged,
-    and rank 0 alone writes, observes and validates.
+    Under ``torchrun`` every process calls this with its part of each batch; the gradient is that
+    of the whole batch, and rank 0 alone writes, observes and validates.
 
     Args:
         objective: what to minimise, with the weights to begin with. Afterwards it holds the last
@@ -108,9 +108,10 @@ def train(
             a damaged state; the device is not there.
         Unim2Error: nothing can be written to ``run``, or an observer cannot be opened.
     """
-    machine = open_machine(config.device, config.precision)
-    try:
-        training = Training(objective, batches, config, machine)
+    with (
+        closing(open_machine(config.device, config.precision)) as machine,
+        closing(Training(objective, batches, config, machine)) as training,
+    ):
         decisive = decisive_facts(training, facts or {})
         resumed_from = _resume(training, run, decisive)
         began = time.monotonic()
@@ -128,10 +129,6 @@ def train(
             machine.device,
             machine.precision,
         )
-    finally:
-        objective.eval()
-        if machine.process.world > 1:
-            torch.distributed.destroy_process_group()
 
 
 def decisive_facts(training: Training, others: Mapping[str, object]) -> Facts:
@@ -139,7 +136,7 @@ def decisive_facts(training: Training, others: Mapping[str, object]) -> Facts:
     objective, config, machine = training.objective, training.config, training.machine
     settings = {name: value for name, value in vars(config).items() if name not in NO_INFLUENCE}
     return facts_of(
-        trainer=settings | {"precision": machine.precision, "processes": machine.process.world},
+        trainer=settings | {"precision": machine.precision},
         objective=objective.config,
         network=objective.segmenter.config,
         clusters=len(objective.cluster_probe.centers),
@@ -272,7 +269,11 @@ class _Recorder:
         objective, done = self.training.objective, self.training.done
         assigned = assigned_clusters(objective, taken.batch)
         values = {"clusters/assigned": assigned.flatten()}
-        values |= correspondences(objective, taken.batch, taken.draws)
+        draws = taken.draws
+        if self.training.machine.process.world > 1:  # it pairs with images of other processes
+            here = taken.batch._replace(sources=None)
+            draws = objective.draw(here, device=next(iter(here.anchors.values())).device)
+        values |= correspondences(objective, taken.batch, draws)
         images = self.pictures(objective) if self.pictures is not None else {}
         for observer in self._started:
             for name, value in values.items():

@@ -1,7 +1,7 @@
 """The state of a training, and one step of it.
 
-All that is drawn in a step depends on the seed, the step and the rank of the process alone, so no
-generator is a part of the state.
+All that is drawn in a step depends on the seed and the step alone, so no generator is a part of
+the state, and processes draw alike.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from unim2_core.learning.averaging import Average
 from unim2_core.learning.diagnostics import not_finite
+from unim2_core.learning.group import Group
 from unim2_core.learning.hardware import Machine, network_in
 from unim2_core.learning.objective import (
     Batch,
@@ -82,6 +83,11 @@ class Training:
         self._model, self._stepper = machine.fabric.setup(objective, self.optimizer)
         self.average = Average(objective, config.ema_decay) if config.ema_decay else None
 
+    def close(self) -> None:
+        """End it: the objective is in eval mode, and the machine may be closed."""
+        self.objective.eval()
+        del self._model, self._stepper
+
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {
@@ -108,10 +114,10 @@ class Training:
         if self.done == self.config.reset_probes_at:
             self._reset_probes()
         rates = self._set_rates()
-        batch, draws = self._drawn()
+        batch, draws, group = self._drawn()
         self._stepper.zero_grad(set_to_none=True)
         with network_in(self.machine.precision, self.objective, self.machine.device):
-            total, log = self._model(batch, draws)
+            total, log = self._model(batch, draws, group)
         self.machine.fabric.backward(total)
         norm = self._checked_norm(batch, total, log)
         if self.config.clip_norm is not None:
@@ -120,7 +126,8 @@ class Training:
         self.done += 1
         if self.average is not None:
             self.average.update(self.objective, self.done)
-        return Taken(batch, draws, float(total.detach()), log, float(norm), rates)
+        log = self._of_all(log)
+        return Taken(batch, draws, float(log["loss/total"]), log, float(norm), rates)
 
     @property
     def _network(self) -> list[Tensor]:
@@ -134,28 +141,38 @@ class Training:
             group["lr"] = rate
         return network, probes
 
-    def _drawn(self) -> tuple[Batch, StepDraws]:
+    def _drawn(self) -> tuple[Batch, StepDraws, Group]:
         """The batch and draws of the step, drawn where the batch lies, moved to the device."""
-        batch = self.batches(self.done)
-        device = next(iter(batch.anchors.values())).device
+        batch, process = self.batches(self.done), self.machine.process
+        first = next(iter(batch.anchors.values()))
+        device = first.device
+        group = Group(process.rank, process.world, batch.total or len(first) * process.world)
         generator = torch.Generator(device)
-        generator.manual_seed(self._seed(STEP, self.machine.process.rank))
-        draws = self.objective.draw(batch, generator=generator, device=device)
+        generator.manual_seed(self._seed(STEP))
+        draws = self.objective.draw(batch, generator=generator, device=device, group=group)
         moved: tuple[Batch, StepDraws] = self.machine.fabric.to_device((batch, draws))
-        return moved
+        return *moved, group
 
-    def _seed(self, purpose: int, rank: int) -> int:
-        sequence = np.random.SeedSequence((self.config.seed, self.done, rank, purpose))
+    def _seed(self, purpose: int) -> int:
+        sequence = np.random.SeedSequence((self.config.seed, self.done, 0, purpose))
         return int(sequence.generate_state(1, np.uint64)[0] >> 1)  # torch's seeds are signed
 
     def _reset_probes(self) -> None:
         """Reset to values that are equal in all processes, and whenever the step is repeated."""
         devices = range(torch.cuda.device_count()) if self.machine.device == "cuda" else ()
         with torch.random.fork_rng(devices):
-            torch.manual_seed(self._seed(RESET, 0))
+            torch.manual_seed(self._seed(RESET))
             reset_probes(self.objective, self.optimizer)
         if self.average is not None:
             self.average.restart(self.objective, PROBES)
+
+    def _of_all(self, log: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The scalars of the whole batch: the means over the processes."""
+        if self.machine.process.world == 1:
+            return log
+        parts = torch.stack([value.float().to(self._network[0].device) for value in log.values()])
+        means: Tensor = self.machine.fabric.all_reduce(parts, reduce_op="mean")
+        return dict(zip(log, means, strict=True))
 
     def _checked_norm(self, batch: Batch, total: Tensor, log: Mapping[str, Tensor]) -> Tensor:
         """Norm of the network's gradient, once it is sure that all is finite."""

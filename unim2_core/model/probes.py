@@ -85,6 +85,10 @@ class LinearProbe(nn.Conv2d):
     def __init__(self, code_dim: int, classes: int) -> None:
         super().__init__(code_dim, classes, 1)
 
+    def labelled(self, labels: Tensor) -> Tensor:
+        """Where labels (B, H, W) are of a class: (B, H, W) bool."""
+        return (labels >= 0) & (labels < self.out_channels)
+
     def loss(self, code: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy over the labelled pixels.
 
@@ -95,7 +99,7 @@ class LinearProbe(nn.Conv2d):
         Returns:
             A scalar; zero where no pixel is labelled.
         """
-        labelled = (labels >= 0) & (labels < self.out_channels)
+        labelled = self.labelled(labels)
         target = labels.long().masked_fill(~labelled, IGNORED)
         logits = self(code.detach())
         entropies = [
