@@ -26,8 +26,6 @@ from unim2_ros.live_pictures import LivePictures, LiveSets, with_rate
 if TYPE_CHECKING:
     from unim2_core.cli.adapting import Adaptation
 
-NICE = 10
-"""Added to the process' niceness: what segments comes first."""
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -83,7 +81,8 @@ def adapt(
     sensors = rig_from(rig, topic, root="")
     bundle = Bundle(model)
     check_reference(bundle, sensors)
-    os.nice(NICE)
+    # What segments comes first: of the cores, learning takes what nobody else wants.
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     torch.set_num_threads(threads)
     made: Adaptation | None = None
     done = 0
