@@ -11,6 +11,9 @@ from onnx import GraphProto, ModelProto, TensorProto, compose, helper, numpy_hel
 
 from unim2_core.errors import ModelError
 
+RESIZES = (4, 2)
+"""Of a head: both axes of the scores, the codes' lengths, and what no modality sees; of one that
+was made before, maps of scores and what no modality sees."""
 Shapes = Mapping[str, tuple[int | None, ...]]
 """Input or output -> its axes; None stays free."""
 
@@ -60,11 +63,11 @@ def strided(model: ModelProto, upsampling: int) -> ModelProto:
     made.CopyFrom(model)
     graph = made.graph
     resizes = [node for node in graph.node if node.op_type == "Resize"]
-    if len(resizes) != 2:  # scores, and what no modality sees
+    if len(resizes) not in RESIZES:
         raise ModelError(
             "the stride of this head cannot be changed",
-            expected="a head that resizes its scores and what is not seen",
-            found=f"{len(resizes)} places where it resizes",
+            expected=f"a head that resizes in {RESIZES[0]} places",
+            found=f"{len(resizes)} of them",
             remedy="train the model again with this version",
         )
     factors = np.array([1, 1, upsampling, upsampling], np.float32)

@@ -89,14 +89,34 @@ def decided(
     """
     size = [scores.shape[0] * upsampling, scores.shape[1] * upsampling]
     scores = scores - 4.0 * length * (1.0 - valid)  # below every true one
-    maps = torch.cat([scores, length], dim=2).permute(2, 0, 1)[None]  # (1, K + 1, h, w)
-    maps = F.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]
-    best, classes = maps[:-1].topk(2, dim=0)  # (2, H, W)
-    margin = (best[0] - best[1]) / (maps[-1] * full_margin)
+    # Classes last, and resizing as two products: what a CPU takes the two largest of lies in one
+    # piece, and all takes a third of the time of maps, class by class.
+    tall = _stretching(scores, 0, upsampling) @ scores.permute(1, 0, 2)  # (w, H, K)
+    maps = _stretching(scores, 1, upsampling) @ tall.permute(1, 0, 2)  # (H, W, K)
+    best, classes = maps.topk(2, dim=2)  # (H, W, 2)
+    first, second = (part.squeeze(2) for part in torch.split(best, 1, dim=2))
+    chosen = torch.split(classes, 1, dim=2)[0].squeeze(2).float()
+    lengths = F.interpolate(
+        length.permute(2, 0, 1)[None], size=size, mode="bilinear", align_corners=False
+    )[0, 0]
+    margin = (first - second) / (lengths * full_margin)
     confidence = (margin.clamp(0, 1) * 255).round()
     blind = (presence.sum(0) == 0).float()[None, None]
-    blind = F.interpolate(blind, size=size, mode="nearest")[0, 0] > 0
-    # By way of float32: TensorRT 10 converts to uint8 from nothing else.
-    chosen = classes[0].float().masked_fill(blind, float(UNLABELLED))
-    confidence = confidence.masked_fill(blind, 0.0)
+    blind = F.interpolate(blind, size=size, mode="nearest")[0, 0]
+    # In float32: TensorRT 10 converts to uint8 from nothing else.
+    chosen = torch.maximum(chosen, blind * float(UNLABELLED))
+    confidence = confidence * (1 - blind)
     return chosen.to(torch.uint8), confidence.to(torch.uint8)
+
+
+def _stretching(maps: Tensor, axis: int, upsampling: int) -> Tensor:
+    """(n * upsampling, n), which resizes an axis of n places bilinearly, pixels being areas.
+
+    Of no operation but resizing it takes a size: another stride is another factor there.
+    """
+    cells = torch.arange(maps.shape[axis], dtype=maps.dtype, device=maps.device)
+    line = cells.view(1, 1, *((-1, 1) if axis == 0 else (1, -1)))
+    size = [line.shape[2] * upsampling, line.shape[3] * upsampling]
+    plane = F.interpolate(line, size=size, mode="bilinear", align_corners=False)[0, 0]
+    places = plane[:, 0] if axis == 0 else plane[0]  # of each pixel, in cells
+    return (1 - (places[:, None] - cells).abs()).clamp(min=0)
