@@ -152,3 +152,18 @@ def test_no_cluster_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         pass
     assert time.monotonic() - began < 5
+
+
+def test_a_cluster_that_wants_its_token_is_told_from_one_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        inner = RuntimeError("... RPC error: InvalidAuthToken: Authentication token is missing")
+        raise ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379") from inner
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(Unim2Error, match="refuses this process") as error, connected("auto"):
+        pass
+    assert "RAY_AUTH_MODE=token" in str(error.value)

@@ -33,6 +33,8 @@ PATIENCE_S = 30.0
 EXCUSED = 5
 """Machines that may be lost with a drive before it comes under suspicion."""
 MEGABYTE = 1 << 20
+REFUSED = "InvalidAuthToken"
+"""Stands in what Ray says where the cluster asks for a token."""
 STORE_BYTES = 80 * MEGABYTE
 """Object store of a local cluster: the least that Ray takes, as only names go through it."""
 
@@ -131,6 +133,14 @@ def _connect(address: str) -> str | None:
             _check_answers(address)
             context = ray.init(address, **quiet)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        if any(REFUSED in str(one) for one in (error, error.__cause__, error.__context__)):
+            raise Unim2Error(
+                f"the cluster {address} refuses this process",
+                expected="the cluster's token, in ~/.ray/auth_token or RAY_AUTH_TOKEN",
+                found=f"RAY_AUTH_MODE: {mode}, or another token",
+                remedy="copy the token of the head's machine here, and set RAY_AUTH_MODE=token",
+            ) from error
         raise Unim2Error(
             f"cannot connect to the cluster {address}",
             expected="a Ray cluster that answers",
