@@ -185,7 +185,6 @@ def draw_method(folder: Path, out: Path) -> None:
     classes = large(seen.classes)
     last = {
         "3 classes": colorize(classes, colors),
-        "confidence": np.repeat(large(seen.confidence)[..., None], 3, axis=2),
         "overlay": overlay(picture.images[names[0]], classes, colors),
         "truth, not used": large(PALETTE[np.minimum(picture.labels, len(PALETTE) - 1)]),
     }

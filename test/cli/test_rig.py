@@ -32,7 +32,9 @@ def test_to_standard_output(tmp_path: Path, kind: str) -> None:
 
 def test_to_a_file_that_is_not_overwritten(tmp_path: Path) -> None:
     bag, out = write_rosbag2(tmp_path / "drive", robot()), tmp_path / "rig.yaml"
-    assert rig(bag, "--out", out).exit_code == 0
+    result = rig(bag, "--out", out)
+    assert result.exit_code == 0
+    assert "rgb, depth" in result.stdout and "reference rgb" in result.stdout
     assert Rig.load(out).sensors["depth"].topic == "/depth/image"
     out.write_text("edited by hand")
     result = rig(bag, "--out", out)

@@ -21,6 +21,7 @@ from training_samples import TRAINING, batches, draws_of, objective
 from unim2_core.learning.features import FeatureStore, Standardization
 from unim2_core.learning.objective import Objective, build_optimizer, training_step
 from unim2_core.learning.pairs import Batches
+from unim2_core.learning.trainer import train
 
 torch.set_num_threads(1)
 PARALLEL = Path(__file__).with_name("parallel_training.py")
@@ -58,6 +59,8 @@ def test_two_processes_end_as_one_does_and_one_writes(tmp_path: Path) -> None:
     lines = map(json.loads, (tmp_path / "run" / "history.jsonl").read_text().splitlines())
     said = [line["scalars"]["loss/total"] for line in lines if "scalars" in line]
     assert said == pytest.approx(losses[1::2], abs=1e-5)  # of the whole batch
+    # Another number of processes may go on with it.
+    assert train(objective(), batches, TRAINING, tmp_path / "run").resumed_from == 12
 
 
 def trained_alone() -> tuple[Objective, list[float]]:

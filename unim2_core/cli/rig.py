@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from unim2_core.cli.console import progress, warn
+from unim2_core.cli.console import console, progress, warn
 from unim2_core.errors import RigError
 from unim2_core.files import write_atomically
 from unim2_core.sensing.bag_rig import guess_rig
 from unim2_core.sensing.bag_summary import summarize
 from unim2_core.sensing.bags import BagReader
+from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.static_transforms import TransformTree
 
 
@@ -50,3 +52,7 @@ def command(
         typer.echo(text, nl=False)
     else:
         write_atomically(out, text.encode())
+        rig = Rig.load(out)
+        sensors = f"{', '.join(rig.sensors)}; reference {rig.reference}"
+        marked = sum("(?)" in line for line in text.splitlines()[1:])
+        console.print(escape(f"{out}: {sensors}; to look at, marked (?): {marked}"))
