@@ -7,7 +7,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from shard_samples import WANTED, fleet_at, store_of, write_shard
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install 'unim2[train]'")
 
 from unim2_core.errors import DataError, ModelError
+from unim2_core.learning import shard_places
 from unim2_core.learning.features import FeatureStore, Standardization, check_presence
 from unim2_core.learning.joined import Joined
 from unim2_core.learning.learner import Learner
@@ -250,6 +254,77 @@ def test_a_shard_that_does_not_fit_is_refused(
     with pytest.raises(DataError, match=f"of [abc] are .*{expected}"):
         find_shards(str(place), replace(WANTED, **changed))
     assert len(find_shards(str(place), replace(WANTED, encodings={"thermal": {}}))) == 3
+
+
+def test_what_disappears_while_it_is_read_is_an_error(own: Path, bucket: Any) -> None:
+    bucket.put(f"{own}/", "robots/vanishing/", recursive=True)
+    fleet, here = fleet_at("s3://robots/vanishing"), fleet_at(str(own))
+    address = fleet.shards[1].where
+    bucket.rm(f"{address}/features.bin")
+    with pytest.raises(DataError, match=f"cannot use {address}"):
+        fleet.read(np.arange(15))
+    (shard_of(own) / "features.bin").unlink()
+    with pytest.raises(DataError, match="as when the training began"):
+        here.read(np.arange(15))
+
+
+def test_more_shards_than_a_process_may_have_files(place: Path, monkeypatch: Any) -> None:
+    fleet = fleet_at(str(place))
+    monkeypatch.setattr(shard_places, "_mapped", lru_cache(2)(shard_places._mapped.__wrapped__))
+    expected = fleet.read(ROWS).tokens["rgb"]
+    for _ in range(3):
+        np.testing.assert_array_equal(fleet.read(ROWS).tokens["rgb"], expected)
+    assert shard_places._mapped.cache_info().currsize == 2
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Files of a folder, and parts of them where the server gives these."""
+
+    def do_GET(self) -> None:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if not asked or not self.server.ranges:  # type: ignore[attr-defined]
+            return super().do_GET()
+        first, last = int(asked[1]), int(asked[2])
+        part = Path(self.translate_path(self.path)).read_bytes()[first : last + 1]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+        return None
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_shards_over_http_are_listed_by_a_file(own: Path) -> None:
+    pytest.importorskip("aiohttp", reason="not installed: pip install 'unim2[fleet]'")
+    folders = sorted(path.name for path in own.glob("drives/*/"))
+    (own / "may.txt").write_text("# of May\n" + "".join(f"drives/{name}/\n" for name in folders))
+    handler = partial(Ranges, directory=str(own))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        server.ranges = True  # type: ignore[attr-defined]
+        here, there = fleet_at(str(own / "may.txt")), fleet_at(f"{address}/may.txt")
+        assert here.identity == there.identity == fleet_at(str(own)).identity
+        assert_same_read(here, there, CELLS)
+        mixed = [f"{address}/drives/{folders[0]}", *(f"drives/{name}" for name in folders[1:])]
+        (own / "mixed.txt").write_text("\n".join(mixed))
+        mixture = fleet_at(str(own / "mixed.txt"))
+        assert mixture.identity == here.identity and mixture.remote and not here.remote
+        assert_same_read(here, mixture, None)
+        server.ranges = False  # type: ignore[attr-defined]
+        with pytest.raises(DataError, match="does not give parts of a file"):
+            there.read(ROWS)
+        with pytest.raises(DataError, match="cannot be listed"):
+            find_shards(address, WANTED)
+        with pytest.raises(DataError, match="no features in"):
+            find_shards(f"{address}/june.txt", WANTED)
+        (own / "may.txt").write_text("drives/none\n")
+        for place in (str(own / "may.txt"), f"{address}/may.txt"):
+            with pytest.raises(DataError, match="do not say what they are of"):
+                find_shards(place, WANTED)
+        server.shutdown()
 
 
 def test_places_without_shards_are_errors(tmp_path: Path, bucket: Any) -> None:

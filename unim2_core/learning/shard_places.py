@@ -3,27 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unim2_core.data.addresses import answered, file_system, is_remote, unreadable
+from unim2_core.data.addresses import answered, file_system, is_remote, protocol_of, unreadable
 from unim2_core.errors import DataError
-from unim2_core.learning.feature_files import JOURNAL, RECORDS, Journal, Records, Row
+from unim2_core.learning.feature_files import (
+    JOURNAL,
+    RECORDS,
+    Journal,
+    RecordLayout,
+    Records,
+    Row,
+)
+from unim2_core.learning.joined import READERS
 from unim2_core.learning.shards import Shard, Wanted, damaged, opened
 from unim2_core.learning.store_facts import AGAIN, FACTS, StoreFacts
 
 SHARDS = "drives"
 """Folder of a fleet that has them."""
+LISTS = (".txt", ".list")
+"""Files that name shards, one on each line."""
+OPEN = 256
+"""Files that are mapped at once."""
 
 
 def find_shards(place: str, wanted: Wanted) -> list[Shard]:
     """Open all shards of a fleet. No record is read.
 
     Args:
-        place: ``--out`` or ``--to`` of ``unim2 fleet features``.
+        place: ``--out`` or ``--to`` of ``unim2 fleet features``, or a text file, also behind an
+            address, with the folder or address of a shard on each line.
         wanted: what they must be like.
 
     Raises:
@@ -55,11 +70,10 @@ class LocalRecords:
     ) -> None:
         self._path, self._facts = path, facts
         self._rows, self._checksums = rows, checksums
-        self._mapped = np.asarray(np.memmap(path, facts.layout.record, "r", shape=(len(rows),)))
 
     def at(self, numbers: NDArray[np.int64]) -> tuple[Records, NDArray[np.int64]]:
         """All, and the numbers themselves."""
-        return self._mapped, numbers
+        return _mapped(self._path, self._facts.layout, len(self._rows)), numbers
 
     def check(self, numbers: NDArray[np.int64]) -> None:
         """Hold records against their checksums.
@@ -67,8 +81,9 @@ class LocalRecords:
         Raises:
             DataError: one is damaged.
         """
+        mapped, _ = self.at(numbers)
         for number in numbers.tolist():
-            record = self._mapped[number : number + 1].view(np.uint8).data
+            record = mapped[number : number + 1].view(np.uint8).data
             found, row = self._rows[number].checksum(record), self._rows[number]
             if found != self._checksums[number]:
                 where = str(self._path.parent)
@@ -103,12 +118,21 @@ class RemoteRecords:
         starts = [number * size for number in numbers.tolist()]
         ends = [start + size for start in starts]
         try:
-            parts = self._system.cat_ranges([self._path] * len(starts), starts, ends)
+            parts = self._system.cat_ranges(
+                [self._path] * len(starts), starts, ends, on_error="raise"
+            )
         except Exception as error:
             raise unreadable(self._where, error) from error
         for number, part in zip(numbers.tolist(), parts, strict=True):
             row, known = self._rows[number], self._checksums[number]
             self.bytes_read += len(part)
+            if len(part) > size:
+                raise DataError(
+                    f"{self._where} does not give parts of a file",
+                    expected=f"{size} bytes, by a server that understands ranges",
+                    found=f"{len(part)}",
+                    remedy="use another server, or copy the features to a disk",
+                )
             found = row.checksum(memoryview(part))
             if len(part) != size or found != known:
                 said = f"{len(part)} bytes, {found}"
@@ -120,72 +144,134 @@ class RemoteRecords:
         """Nothing: they are checked when they are read."""
 
 
-def _local(place: str, wanted: Wanted) -> list[Shard]:
-    base = Path(place).expanduser() / SHARDS
-    folders = sorted(path for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
-    shards = []
-    for folder in folders:
-        path = folder / RECORDS
-        facts = _facts(_bytes(folder / FACTS), str(folder), wanted)
-
-        def records(
-            rows: tuple[Row, ...],
-            checksums: tuple[int, ...],
-            path: Path = path,
-            facts: StoreFacts = facts,
-        ) -> LocalRecords:
-            return LocalRecords(path, facts, rows, checksums)
-
-        size = path.stat().st_size if path.is_file() else None
-        journal = Journal.parse(_bytes(folder / JOURNAL) or b"")
-        shards.append(opened(facts, journal, size, str(folder), records))
-    return shards
-
-
-def _bytes(path: Path) -> bytes | None:
+@lru_cache(OPEN)
+def _mapped(path: Path, layout: RecordLayout, count: int) -> Records:
+    """A file of records; each that is mapped takes one of the files that a process may have."""
     try:
-        return path.read_bytes() if path.is_file() else None
-    except OSError as error:
+        return np.asarray(np.memmap(path, layout.record, "r", shape=(count,)))
+    except (OSError, ValueError) as error:
         raise DataError(
             f"cannot read {path}",
-            expected="a file that may be read",
-            found=error.strerror or str(error),
+            expected=f"{count} records, as when the training began",
+            found=str(error),
+            remedy="give the same command again; a training goes on where it was",
+        ) from error
+
+
+def _local(place: str, wanted: Wanted) -> list[Shard]:
+    base = Path(place).expanduser()
+    try:
+        if place.endswith(LISTS):
+            lines = _lines(base.read_text(encoding="utf-8"))
+            return [
+                _remote_shard(line, _size(line), wanted)
+                if is_remote(line)
+                else _local_shard(base.parent / line, wanted)
+                for line in lines
+            ]
+        below = base / SHARDS
+        folders = sorted(path for path in below.iterdir() if path.is_dir())
+        return [_local_shard(folder, wanted) for folder in folders]
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot read the features in {place}",
+            expected="files that may be read",
+            found=str(error),
             remedy="check the file system, and who may read it",
         ) from error
 
 
+def _local_shard(folder: Path, wanted: Wanted) -> Shard:
+    path = folder / RECORDS
+    facts = _facts(_bytes(folder / FACTS), str(folder), wanted)
+
+    def records(rows: Sequence[Row], checksums: Sequence[int]) -> LocalRecords:
+        return LocalRecords(path, facts, rows, checksums)
+
+    size = path.stat().st_size if path.is_file() else None
+    journal = Journal.parse(_bytes(folder / JOURNAL) or b"")
+    return opened(facts, journal, size, str(folder), records)
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
+
+
 def _remote(place: str, wanted: Wanted) -> list[Shard]:
-    system, path = file_system(place)
-    base = f"{path.rstrip('/')}/{SHARDS}"
     try:
-        answered(place, lambda: system.exists(base))
-        files = system.find(base, detail=True)
-        folders = sorted({name.rpartition("/")[0] for name in files} - {base})
-        texts = [f"{folder}/{name}" for folder in folders for name in (FACTS, JOURNAL)]
-        found = system.cat([name for name in texts if name in files]) if folders else {}
+        listed = _listed(place) if place.endswith(LISTS) else _found(place)
     except DataError:
         raise
+    except FileNotFoundError:
+        return []
     except Exception as error:
         raise unreadable(place, error) from error
-    shards = []
-    for folder in folders:
-        where = f"{place.rstrip('/')}/{SHARDS}/{folder.rpartition('/')[2]}"
-        path = f"{folder}/{RECORDS}"
-        facts = _facts(found.get(f"{folder}/{FACTS}"), where, wanted)
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(lambda one: _remote_shard(one[0], one[1], wanted), listed))
 
-        def records(
-            rows: tuple[Row, ...],
-            checksums: tuple[int, ...],
-            path: str = path,
-            where: str = where,
-            facts: StoreFacts = facts,
-        ) -> RemoteRecords:
-            return RemoteRecords(system, path, where, facts, rows, checksums)
 
-        size = int(files[path]["size"]) if path in files else None
-        journal = Journal.parse(found.get(f"{folder}/{JOURNAL}", b""))
-        shards.append(opened(facts, journal, size, where, records))
-    return shards
+def _found(place: str) -> list[tuple[str, int | None]]:
+    """Address of each shard in a folder, and bytes of its records; None where there are none."""
+    if protocol_of(place) in ("http", "https"):
+        raise DataError(
+            f"the features in {place} cannot be listed",
+            expected="a store with folders, such as s3://, or a list: a text file (.txt)",
+            found="HTTP, which has no folders to look into",
+            remedy=f"write the addresses below {SHARDS}/ into a file, one on each line, give that",
+        )
+    system, path = file_system(place)
+    below = f"{path.rstrip('/')}/{SHARDS}"
+    if not answered(place, lambda: system.exists(below)):
+        return []
+    files = system.find(below, detail=True)
+    folders = sorted({name.rpartition("/")[0] for name in files} - {below})
+    sizes = [files.get(f"{folder}/{RECORDS}", {}).get("size") for folder in folders]
+    addresses = [f"{protocol_of(place)}://{folder}" for folder in folders]
+    return list(zip(addresses, sizes, strict=True))
+
+
+def _listed(place: str) -> list[tuple[str, int | None]]:
+    """As ``_found``, of what a file lists."""
+    system, path = file_system(place)
+    text = answered(place, lambda: system.cat_file(path)).decode()
+    base = place.rpartition("/")[0]
+    lines = _lines(text)
+    addresses = [line if is_remote(line) else f"{base}/{line}" for line in lines]
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(zip(addresses, pool.map(_size, addresses), strict=True))
+
+
+def _size(address: str) -> int | None:
+    """Bytes of a shard's records; None where there are none."""
+    system, path = file_system(f"{address}/{RECORDS}")
+    try:
+        found = answered(address, lambda: system.info(path)["size"])
+    except FileNotFoundError:
+        return None
+    return None if found is None else int(found)
+
+
+def _lines(text: str) -> list[str]:
+    lines = [line.strip().rstrip("/") for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _remote_shard(address: str, size: int | None, wanted: Wanted) -> Shard:
+    system, folder = file_system(address)
+    names = [f"{folder}/{name}" for name in (FACTS, JOURNAL)]
+    contents: list[bytes | None] = []
+    for found in system.cat_ranges(names, None, None, on_error="return"):
+        if isinstance(found, Exception) and not isinstance(found, FileNotFoundError):
+            raise unreadable(address, found)
+        contents.append(None if isinstance(found, Exception) else found)
+    facts = _facts(contents[0], address, wanted)
+
+    def records(rows: Sequence[Row], checksums: Sequence[int]) -> RemoteRecords:
+        return RemoteRecords(system, f"{folder}/{RECORDS}", address, facts, rows, checksums)
+
+    return opened(facts, Journal.parse(contents[1] or b""), size, address, records)
 
 
 def _facts(content: bytes | None, where: str, wanted: Wanted) -> StoreFacts:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from itertools import groupby
 from typing import Protocol
 
@@ -71,7 +72,7 @@ class Shard:
 
     labels = None
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Hex digest of all that it holds, wherever it lies."""
         digest = hashlib.sha256(self.facts.dump())
