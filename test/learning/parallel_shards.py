@@ -41,7 +41,8 @@ def main(place: Path, folder: Path, *, mortal: bool) -> None:
 
     shard_places.LocalRecords.check = counted
     learner = learner_of(place, folder / "cache")
-    batches, life = learner.batches(), os.environ["TORCHELASTIC_RESTART_COUNT"]
+    usual, life = learner.batches, os.environ["TORCHELASTIC_RESTART_COUNT"]
+    batches = usual()
     asked: list[int] = []
 
     def given(step: int):
@@ -50,9 +51,7 @@ def main(place: Path, folder: Path, *, mortal: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return batches(step)
 
-    for name, value in vars(batches).items():
-        setattr(given, name, value)  # whatever else a training looks at
-    learner.batches = lambda process=None: batches if process else given  # type: ignore[method-assign]
+    learner.batches = lambda process=None: usual(process) if process else given  # type: ignore[method-assign]
     objective = learner.objective()
     learner.train(objective, folder / "run", facts={"fleet": fleet_at(str(place)).identity})
     torch.save(objective.state_dict(), folder / f"weights-{rank}.pt")
