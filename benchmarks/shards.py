@@ -144,9 +144,9 @@ def measured(asked: Asked, place: str | None, run: Path) -> list[str]:
         objective = learner.objective()
     ready = time.perf_counter() - began
     batches = learner.batches()
-    batches(BATCHES)
+    batches(0)
     began = time.perf_counter()
-    for step in range(BATCHES):
+    for step in range(1, BATCHES + 1):
         batches(step)
     batch = (time.perf_counter() - began) / BATCHES
     trained = learner.train(objective, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unim2_core.errors import ModelError
+from unim2_core.learning.ahead import Ahead
 from unim2_core.learning.features import (
     Features,
     FeatureStore,
@@ -27,7 +28,7 @@ from unim2_core.learning.features import (
 from unim2_core.learning.hardware import meet, resolve_device
 from unim2_core.learning.joined import Joined, check_alike
 from unim2_core.learning.methods import Recipe
-from unim2_core.learning.objective import Objective
+from unim2_core.learning.objective import Batch, Objective
 from unim2_core.learning.observers import Observer
 from unim2_core.learning.pairs import Batches, find_neighbors
 from unim2_core.learning.selection import (
@@ -140,10 +141,10 @@ class Learner:
                 objective.config = with_shifts(recipe.objective, shifts)
         return objective
 
-    def batches(self, process: Process | None = None) -> Batches:
+    def batches(self, process: Process | None = None) -> Callable[[int], Batch]:
         """The batch of each step: the part of a process, of this one unless another is given."""
         process = process or Process.current()
-        return Batches(
+        batches = Batches(
             self.all,
             self.neighbors.indices,
             self.standardization,
@@ -154,6 +155,7 @@ class Learner:
             rank=process.rank,
             world=process.world,
         )
+        return Ahead(batches) if self.all.remote else batches
 
     def classifier(self, objective: Objective) -> Classifier:
         """What would be served of these weights, the largest cluster first."""
