@@ -49,7 +49,7 @@ def find_shards(place: str, wanted: Wanted) -> list[Shard]:
         raise DataError(
             f"there are no features in {place}",
             expected=f"the folder of --out, or the address of --to, of unim2 fleet features, with "
-            f"stores below {SHARDS}/",
+            f"stores below {SHARDS}/, or a text file (.txt) that lists stores",
             found="none",
             remedy="check the place, or run: unim2 fleet features --drives ... --out ...",
         )
