@@ -1,16 +1,16 @@
-"""A real server that speaks S3, in a process of its own."""
+"""Drives and outputs behind addresses, of a real server that speaks S3."""
 
 from __future__ import annotations
 
+import json
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from object_store import object_store
 from perilous import contents
 from scenes import write_bag
 from typer.testing import CliRunner
@@ -20,9 +20,10 @@ pytest.importorskip("moto", reason="not installed: pip install 'unim2[dev]'")
 import s3fs
 
 from unim2_core.cli.main import app
+from unim2_core.data.addresses import answered
 from unim2_core.errors import DataError
-from unim2_core.fleet.addresses import answered
 from unim2_core.fleet.drives import list_drives
+from unim2_core.model.bundle import Bundle
 
 pytestmark = pytest.mark.timeout(120)
 OPTIONS = ["--address", "none"]
@@ -32,41 +33,13 @@ OPTIONS = ["--address", "none"]
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A bucket ``robots`` with three drives, one of them no bag."""
     folder = tmp_path_factory.mktemp("s3")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with (folder / "log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-                patch.setenv(name, "testing")
-            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-            _wait_for(port, server)
-            system = s3fs.S3FileSystem(skip_instance_cache=True)
-            system.mkdir("robots")
-            write_bag(folder / "drives" / "d0", 3)
-            write_bag(folder / "drives" / "d1.mcap", 3, first=20)
-            system.put(f"{folder}/drives/", "robots/drives/", recursive=True)
-            system.pipe_file("robots/drives/bad.mcap", b"not a bag")
-            system.local = folder / "drives"
-            yield system
-        finally:
-            server.kill()
-            server.wait()
-
-
-def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.1)
-    pytest.fail("the server did not begin")
+    with object_store(folder) as system:
+        write_bag(folder / "drives" / "d0", 3)
+        write_bag(folder / "drives" / "d1.mcap", 3, first=20)
+        system.put(f"{folder}/drives/", "robots/drives/", recursive=True)
+        system.pipe_file("robots/drives/bad.mcap", b"not a bag")
+        system.local = folder / "drives"
+        yield system
 
 
 def test_drives_of_a_bucket_are_found(store: Any) -> None:
@@ -107,6 +80,35 @@ def test_features_of_a_bucket_are_those_of_its_copy(store: Any, tmp_path: Path) 
     assert found[0] == found[1] and len({path.split("/")[0] for path in found[0]}) == 2
 
 
+def test_a_training_reads_the_features_of_a_bucket(store: Any, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="making features needs torch: pip install 'unim2[train]'")
+    same = ["--backbone", "texture", "--frames", "2"]
+    fleet = ["fleet", "features", "--drives", "s3://robots/drives/d*", *same, *OPTIONS]
+    address, out, report = "s3://robots/features", tmp_path / "m.unim2", tmp_path / "report.json"
+    done = CliRunner().invoke(app, [*fleet, "--out", str(tmp_path / "fleet"), "--to", address])
+    assert done.exit_code == 0, done.output
+    train = ["train", "--bag", f"{store.local}/d0", *same, "--clusters", "3", "--steps", "2"]
+    train += ["--cache", str(tmp_path / "cache"), "--run", str(tmp_path / "run")]
+    asked = [*train, "--features", address, "--json", str(report), "--out", str(out)]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.output.split())
+    assert "d0 is given with --bag: its features are taken from there" in said
+    assert "features of 1 drive more, 2 pictures, are read where they lie" in said
+    found = json.loads(report.read_text())
+    assert found["pictures"] == 2 and found["batch"] == 4
+    assert (found["fleet"]["drives"], found["fleet"]["pictures"]) == (1, 2)
+    assert Bundle(out).manifest.training["fleet"] == found["fleet"]
+    # The run belongs to these features: with others it does not go on.
+    done = CliRunner().invoke(app, [*train, "--out", str(tmp_path / "alone.unim2")])
+    assert done.exit_code == 1 and "fleet" in done.output, done.output
+    for words in (["--method", "kmeans"], ["--data", "nyu"]):
+        asked = ["train", *(train[1:] if words[0] == "--method" else []), *words]
+        asked += ["--features", address, "--out", str(tmp_path / "no.unim2")]
+        done = CliRunner().invoke(app, asked)
+        assert done.exit_code == 2 and "--features" in done.output, done.output
+
+
 def test_refusals_and_silence_are_told_apart(
     store: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -117,7 +119,7 @@ def test_refusals_and_silence_are_told_apart(
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls, says nothing
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr("unim2_core.fleet.addresses.ANSWER_S", 1.0)
+        monkeypatch.setattr("unim2_core.data.addresses.ANSWER_S", 1.0)
         s3fs.S3FileSystem.clear_instance_cache()
         with pytest.raises(DataError, match="AWS_ACCESS_KEY_ID"):
             list_drives(["s3://robots/drives/*"])

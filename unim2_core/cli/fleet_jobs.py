@@ -120,7 +120,7 @@ class SegmentJob:
 
 @dataclass(frozen=True)
 class FeaturesJob:
-    """Frozen features of each drive, as ``unim2 train`` looks them up in its cache.
+    """Frozen features of each drive, for ``unim2 train --features``, or as its cache.
 
     Attributes:
         rig: of the drives.
@@ -178,7 +178,7 @@ class FeaturesJob:
                 warn=warn,
             )
             check_absent(pictures)
-            store = features_of(pictures, backbone, folder)
+            store = features_of(pictures, backbone, folder, pictures.drives)
             facts = {
                 "frames": len(store),
                 "grid": list(store.grid),

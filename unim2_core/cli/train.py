@@ -36,12 +36,20 @@ from unim2_core.cli.learning_data import (
     torch_is_here,
 )
 from unim2_core.cli.options import MAX_SEED, JsonFile, RigFile, Topics
+from unim2_core.data.drive_pictures import DrivePictures
 from unim2_core.model.bundle import SUFFIX, Bundle, check_place
 
 
 def command(
     out: Annotated[Path, typer.Option("--out", help=f"Bundle to write, NAME{SUFFIX}.")],
     bag: Drives = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Features of more drives to learn from, beside --bag: the --out folder or --to "
+            "address of unim2 fleet features, or a text file that lists some; repeatable."
+        ),
+    ] = None,
     data: DataSet = None,
     root: DataRoot = None,
     variant: Variant = None,
@@ -100,19 +108,29 @@ def command(
         frames=frames,
         device=device,
     )
+    if features and (not bag or method == "kmeans"):
+        raise typer.BadParameter(
+            "expected --bag beside it, one or a few of the drives that the model is judged by, "
+            "and a method that trains a network",
+            param_hint="--features",
+        )
     check_place(out, overwrite)
     torch_is_here()
-    from unim2_core.cli.training import Places, train_model
+    from unim2_core.cli.training import Places, fleet_of, train_model
     from unim2_core.learning.methods import recipe
     from unim2_core.learning.observers import open_observers
     from unim2_core.learning.settings import Settings
 
     settings = Settings.load(config) if config else None
     opened = open_learning_data(asked)
-    features = cache or default_cache()
+    fleet = None
+    if features:
+        assert isinstance(opened.pictures, DrivePictures)  # of --bag
+        fleet = fleet_of(features, opened.pictures, opened.backbone)
+    kept = cache or default_cache()
     known: dict[str, Any] = {}
     if count == "auto":
-        suggestion = suggested_clusters(opened, features, seed)
+        suggestion = suggested_clusters(opened, kept, seed)
         count, known["cluster_count"] = suggestion.clusters, suggestion.as_json()
     made = recipe(
         method,
@@ -138,10 +156,11 @@ def command(
         opened.served,
         opened.backbone,
         made,
-        Places(out, features, folder, bool(run or tensorboard or wandb != "off"), overwrite),
+        Places(out, kept, folder, bool(run or tensorboard or wandb != "off"), overwrite),
         observers=tuple(observers),
         registration=opened.registration,
         known=known,
+        fleet=fleet,
     )
     if bundle is None:  # one of several processes, and not the one that writes
         return

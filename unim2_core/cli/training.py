@@ -31,6 +31,8 @@ from unim2_core.learning.methods import Method, Recipe, recipe
 from unim2_core.learning.objective import Objective
 from unim2_core.learning.observers import Observer, Progress, Status
 from unim2_core.learning.selection import loaded, looked_at
+from unim2_core.learning.shard_places import find_shards
+from unim2_core.learning.shards import Fleet, Wanted, chosen_shards
 from unim2_core.learning.trainer import Pictures, Process, Validate
 from unim2_core.learning.training_free import cluster_store
 from unim2_core.model.bundle import Bundle, check_place
@@ -63,12 +65,52 @@ class Places:
     overwrite: bool = False
 
 
-def features_of(source: PictureSource, backbone: FrozenBackbone, cache: Path) -> FeatureStore:
-    """Frozen features of all pictures; says how large they get before it begins."""
+def features_of(
+    source: PictureSource,
+    backbone: FrozenBackbone,
+    cache: Path,
+    drives: Sequence[tuple[str, str]] = (),
+) -> FeatureStore:
+    """Frozen features of all pictures; says how large they get before it begins.
+
+    Args:
+        source: the pictures.
+        backbone: the frozen network.
+        cache: folder for features.
+        drives: that they are of, where the store is to say so, see ``open_features``.
+    """
     size = feature_bytes(source, backbone)
     console.print(escape(f"frozen features: at most {size / 1e6:.0f} MB in {cache}"))
     with progress("frozen features", source.limit) as advance:
-        return open_features(source, backbone, cache, progress=advance, warn=warn)
+        return open_features(source, backbone, cache, progress=advance, warn=warn, drives=drives)
+
+
+def fleet_of(
+    places: Sequence[str], pictures: DrivePictures, backbone: FrozenBackbone
+) -> Fleet | None:
+    """The features of other drives, where they lie; None where no place is given.
+
+    Args:
+        places: folders and addresses that ``unim2 fleet features`` wrote to.
+        pictures: those at hand, which they must be like.
+        backbone: the frozen network.
+
+    Raises:
+        DataError: there are none, or one is incomplete, damaged, or does not fit.
+    """
+    if not places:
+        return None
+    encodings = {name: dict(how) for name, how in pictures.encodings.items()}
+    wanted = Wanted(backbone.digest, backbone.name, encodings, pictures.size)
+    with console.status("features of the fleet"):
+        shards = [shard for place in places for shard in find_shards(place, wanted)]
+        fleet = chosen_shards(shards, [digest for _, digest in pictures.drives], warn)
+    count = len(fleet.shards)
+    console.print(
+        f"features of {count} {'drive' if count == 1 else 'drives'} more, {len(fleet)} pictures, "
+        "are read where they lie"
+    )
+    return fleet
 
 
 def views_of(
@@ -97,6 +139,7 @@ def train_model(
     observers: tuple[Observer, ...] = (),
     registration: Mapping[str, str] | None = None,
     known: Mapping[str, Any] | None = None,
+    fleet: Fleet | None = None,
 ) -> Bundle | None:
     """Learn from pictures and write the bundle.
 
@@ -111,6 +154,8 @@ def train_model(
         observers: told how the training goes, beside the progress bar.
         registration: sensor -> how it was registered, filled while the pictures are read.
         known: what else the manifest is to say of the training; JSON types only.
+        fleet: features of other drives, to be learnt from as well. What the model is judged by,
+            remembers and is exported with are the pictures alone.
 
     Raises:
         Unim2Error: the pictures, the weights or a place to write to cannot be used.
@@ -123,8 +168,15 @@ def train_model(
             clusters = cluster_store(store, how.clusters, how.trainer.seed)
         trained = Trained.clusters_of(clusters, backbone, how.title)
     else:
-        learner = Learner(store, how)
         facts = {"pictures": pictures.fingerprint(), "backbone": backbone.digest}
+        if fleet is not None:
+            facts["fleet"] = fleet.identity
+            report["fleet"] = {
+                "drives": len(fleet.shards),
+                "pictures": len(fleet),
+                "digest": fleet.identity,
+            }
+        learner = Learner(store, how, fleet)
         if Process.current().rank > 0:
             learner.train(learner.objective(), places.run, facts=facts)
             return None

@@ -163,9 +163,21 @@ class DrivePictures:
                 sentences.append(f"{name} stays missing: no drive has images of {sensor}")
         return sentences
 
+    @property
+    def drives(self) -> list[tuple[str, str]]:
+        """Name, and hex digest of the files, of each drive."""
+        return [
+            (bag.name, hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest())
+            for bag, files in zip(self._bags, self._contents, strict=True)
+        ]
+
     def fingerprint(self) -> str:
         """Hex digest of everything that decides the pictures: the drives' bytes, and how."""
         return self._digest
+
+    @cached_property
+    def _contents(self) -> list[dict[str, str]]:
+        return [contents(bag) for bag in self._bags]
 
     @cached_property
     def _digest(self) -> str:
@@ -177,7 +189,7 @@ class DrivePictures:
             "grid": self._grid,
             "frames": self._frames,
             "labels": self._labels and asdict(self._labels),
-            "drives": [contents(bag) for bag in self._bags],
+            "drives": self._contents,
         }
         return hashlib.sha256(json.dumps(rules).encode()).hexdigest()
 

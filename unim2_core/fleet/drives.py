@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unim2_core.data.addresses import answered, file_system, is_remote, protocol_of, unreadable
 from unim2_core.errors import DataError
-from unim2_core.fleet.addresses import answered, file_system, is_remote, protocol_of, unreadable
 
 FILES = (".mcap", ".db3", ".bag")
 MANIFESTS = (".txt", ".list")

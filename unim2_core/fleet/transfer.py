@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from unim2_core.data.addresses import answered, file_system, is_remote, unreadable
 from unim2_core.errors import Unim2Error
 from unim2_core.files import cannot_write
-from unim2_core.fleet.addresses import answered, file_system, is_remote, unreadable
 from unim2_core.fleet.drives import Drive
 
 OUTPUTS, QUARANTINED, WORK = "drives", "quarantined", ".work"

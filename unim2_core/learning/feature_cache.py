@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from unim2_core.data.labels import IGNORED
 from unim2_core.data.pictures import Picture, PictureSource
 from unim2_core.errors import DataError, ModelError
+from unim2_core.files import write_atomically
 from unim2_core.learning.feature_files import (
     FORMAT_VERSION,
     FeatureFiles,
@@ -32,6 +33,7 @@ from unim2_core.learning.feature_files import (
     cannot_store,
 )
 from unim2_core.learning.features import FeatureStore
+from unim2_core.learning.store_facts import FACTS, StoreFacts
 from unim2_core.model.frozen import FrozenBackbone
 from unim2_core.sensing.warping import registered
 
@@ -55,6 +57,7 @@ def open_features(
     progress: Progress | None = None,
     warn: Warn = _log.warning,
     verify: bool = True,
+    drives: Sequence[tuple[str, str]] = (),
 ) -> FeatureStore:
     """Features of all pictures of a source, memory-mapped; computed where they are not there yet.
 
@@ -73,6 +76,8 @@ def open_features(
         warn: called with what is odd: another process at work, a damaged record.
         verify: read everything once and hold it against its checksums. What is damaged is
             computed again.
+        drives: name and digest of the files of each drive that the pictures are of; a store that
+            says so can be learnt from without them, see ``shards``.
 
     Raises:
         ModelError: there are no pictures, or a feature is not a number that float16 holds.
@@ -91,7 +96,11 @@ def open_features(
                 with FeatureWriter(files, journal, source.limit) as writer:
                     _compute(source, backbone, journal, writer, layout, batch, progress)
                 journal = files.read_journal()
-    return files.store(journal, source.classes)
+    store = files.store(journal, source.classes)
+    if drives and not (folder / FACTS).is_file():
+        facts = StoreFacts.of(source, backbone, layout, store, drives)
+        write_atomically(folder / FACTS, facts.dump())
+    return store
 
 
 def feature_bytes(source: PictureSource, backbone: FrozenBackbone) -> int:

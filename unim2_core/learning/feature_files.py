@@ -108,10 +108,14 @@ class Journal:
 
     @classmethod
     def read(cls, path: Path) -> Journal:
-        """Read it; lines that make no sense are of records to be computed again."""
+        """Read it; nothing where there is no file."""
+        return cls.parse(path.read_bytes() if path.is_file() else b"")
+
+    @classmethod
+    def parse(cls, content: bytes) -> Journal:
+        """Read its content; lines that make no sense are of records to be computed again."""
         journal = cls()
-        lines = path.read_bytes().splitlines() if path.is_file() else []
-        for line in lines:
+        for line in content.splitlines():
             try:
                 entry = json.loads(line)
                 if _END in entry:

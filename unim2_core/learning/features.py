@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,95 @@ HALF_ULP = 2.0**-11
 """Largest relative error of a number that was rounded to float16."""
 SMALLEST = 2.0**-24
 """Distance of float16 numbers around zero."""
+
+
+class Read(NamedTuple):
+    """Features of some pictures, in memory.
+
+    Attributes:
+        tokens: modality -> (B, h, w, D) float16, or (B, C, D) of C places of each.
+        presence: modality -> (B, h, w) bool, or (B, C).
+    """
+
+    tokens: dict[str, NDArray[np.float16]]
+    presence: dict[str, NDArray[np.bool_]]
+
+
+class Features(Protocol):
+    """Frozen features of N pictures, wherever they are; the first modality is the reference.
+
+    Attributes as of ``FeatureStore``, which is one, in this machine's memory or files.
+    """
+
+    @property
+    def modalities(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def grid(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+    @property
+    def sources(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def sequences(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def stamps_ns(self) -> NDArray[np.int64]: ...  # noqa: D102
+    @property
+    def labels(self) -> NDArray[np.uint8] | None: ...  # noqa: D102
+
+    @property
+    def remote(self) -> bool:
+        """Whether reading waits for a network."""
+        ...
+
+    @property
+    def complete(self) -> bool:
+        """Whether every modality sees every place of every picture."""
+        ...
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Modalities that are in none of the pictures."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, rows: NDArray[np.int64], cells: NDArray[np.int64] | None = None) -> Read:
+        """Read pictures; what is remote is read from there, anew each time.
+
+        Args:
+            rows: (B,) of pictures, each from 0 to N - 1.
+            cells: (B, C) places of each, numbers in its grid; None = all.
+
+        Raises:
+            DataError: they cannot be read, or are damaged.
+        """
+        ...
+
+    def check(self, rows: NDArray[np.int64]) -> None:
+        """Hold pictures against their checksums, where neither opening nor reading does that.
+
+        Raises:
+            DataError: one is damaged.
+        """
+        ...
+
+    def only(self, modalities: Sequence[str]) -> Features:
+        """The features of some of the modalities, in the order given; nothing is read.
+
+        Raises:
+            ModelError: one of them is not there, or none is asked for.
+        """
+        ...
+
+
+def gathered(
+    array: NDArray[Any], rows: NDArray[np.int64], cells: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
+    """Whole pictures (B, h, w, ...) of (N, h, w, ...), or places of them, (B, C, ...)."""
+    if cells is None:
+        return np.ascontiguousarray(array[rows])
+    flat = array.reshape(len(array), -1, *array.shape[3:])  # (N, h * w, ...)
+    return np.ascontiguousarray(flat[rows[:, None], cells])
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +152,35 @@ class FeatureStore:
         """Width D of a token."""
         return int(next(iter(self.tokens.values())).shape[3])
 
+    @property
+    def remote(self) -> bool:
+        """It is not."""
+        return False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every modality sees every place of every picture."""
+        return all(bool(np.all(part)) for part in self.presence.values())
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Modalities that are in none of the pictures."""
+        return tuple(
+            name
+            for name, presence in self.presence.items()
+            if not any(picture.any() for picture in presence)  # most stop at the first one
+        )
+
+    def read(self, rows: NDArray[np.int64], cells: NDArray[np.int64] | None = None) -> Read:
+        """Read pictures, see ``Features``."""
+        return Read(
+            {name: gathered(part, rows, cells) for name, part in self.tokens.items()},
+            {name: gathered(part, rows, cells) for name, part in self.presence.items()},
+        )
+
+    def check(self, rows: NDArray[np.int64]) -> None:
+        """Nothing: a store is checked when it is opened."""
+
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> FeatureStore:
         """The store of some of the pictures, in the order given.
 
@@ -101,18 +220,27 @@ class FeatureStore:
         Raises:
             ModelError: one of them is not there, or none is asked for.
         """
-        unknown = [name for name in modalities if name not in self.tokens]
-        if unknown or not modalities:
-            raise ModelError(
-                "there are no features of a modality",
-                expected=f"some of {', '.join(self.modalities)}",
-                found=", ".join(unknown) or "none",
-                remedy="name them with --modalities, the reference first",
-            )
+        check_there(modalities, self.modalities)
         return replace(
             self,
             tokens={name: self.tokens[name] for name in modalities},
             presence={name: self.presence[name] for name in modalities},
+        )
+
+
+def check_there(asked: Sequence[str], there: Sequence[str]) -> None:
+    """Check that there are features of modalities.
+
+    Raises:
+        ModelError: one of them is not there, or none is asked for.
+    """
+    unknown = [name for name in asked if name not in there]
+    if unknown or not asked:
+        raise ModelError(
+            "there are no features of a modality",
+            expected=f"some of {', '.join(there)}",
+            found=", ".join(unknown) or "none",
+            remedy="name them with --modalities, the reference first",
         )
 
 
@@ -127,17 +255,13 @@ def _as_slice(rows: NDArray[np.int64]) -> NDArray[np.int64] | slice:
     return slice(first, int(rows[-1]) + 1, step)
 
 
-def check_presence(store: FeatureStore) -> None:
+def check_presence(store: Features) -> None:
     """Check that every modality is somewhere: nothing can be learnt of one that is not.
 
     Raises:
         ModelError: a modality is in no picture.
     """
-    never = [
-        name
-        for name, presence in store.presence.items()
-        if not any(picture.any() for picture in presence)  # most stop at the first one
-    ]
+    never = store.absent
     if never:
         raise ModelError(
             "a modality is in none of the pictures",
@@ -165,7 +289,7 @@ class Standardization:
         return cls(np.zeros((modalities, dim), np.float32), np.ones((modalities, dim), np.float32))
 
     @classmethod
-    def of(cls, store: FeatureStore, *, places: int = 100_000, seed: int = 0) -> Standardization:
+    def of(cls, store: Features, *, places: int = 100_000, seed: int = 0) -> Standardization:
         """The one that gives the channels of a modality mean 0 and deviation 1.
 
         Taken from whole pictures, drawn at random until so many places were seen where the
@@ -184,22 +308,24 @@ class Standardization:
             ModelError: a modality is in no picture.
         """
         check_presence(store)
-        mean = np.zeros((len(store.modalities), store.dim), np.float32)
-        scale = np.zeros_like(mean)
-        order = np.random.default_rng(seed).permutation(len(store))
-        for index, name in enumerate(store.modalities):
-            count = 0
-            total, squares = np.zeros((2, store.dim))
-            for row in order:
-                seen = store.tokens[name][row][store.presence[name][row]].astype(np.float64)
-                count += len(seen)
-                total += seen.sum(0)
-                squares += np.square(seen).sum(0)
-                if count >= places:
-                    break
-            centre = total / count
+        names, shape = store.modalities, (len(store.modalities), store.dim)
+        count, (total, squares) = np.zeros(len(names), np.int64), np.zeros((2, *shape))
+        for row in np.random.default_rng(seed).permutation(len(store)):
+            wanted = np.flatnonzero(count < places)
+            if not len(wanted):
+                break
+            tokens, presence = store.read(row[None])
+            for index in wanted.tolist():
+                name = names[index]
+                seen = tokens[name][0][presence[name][0]].astype(np.float64)
+                count[index] += len(seen)
+                total[index] += seen.sum(0)
+                squares[index] += np.square(seen).sum(0)
+        mean, scale = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        for index in range(len(names)):
+            centre = total[index] / count[index]
             # Sums in float64: cancellation is far below the rounding of float16.
-            deviation = np.sqrt(np.maximum(squares / count - np.square(centre), 0))
+            deviation = np.sqrt(np.maximum(squares[index] / count[index] - np.square(centre), 0))
             varies = deviation > np.maximum(HALF_ULP * np.abs(centre), SMALLEST)
             mean[index] = centre
             floored = np.maximum(deviation, SMALLEST_DEVIATION * deviation.max())

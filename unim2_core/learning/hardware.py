@@ -157,6 +157,19 @@ def open_machine(device: Device, precision: Precision) -> Machine:
     return Machine(fabric, process, resolved, resolve_precision(precision, resolved))
 
 
+def meet(device: Device) -> None:
+    """Join the other processes of ``torchrun`` before the training: they share what comes first.
+
+    Tensors in memory and on a GPU can both be exchanged afterwards. Where no ``torchrun`` started
+    them the training itself joins them.
+
+    Raises:
+        ModelError: there is no such device, or the environment contradicts itself.
+    """
+    if Process.current().world > 1:
+        _join("gloo" if resolve_device(device) == "cpu" else "cpu:gloo,cuda:nccl")
+
+
 def _join(backend: str) -> None:
     """Meet the other processes, where ``torchrun`` may have started them again.
 

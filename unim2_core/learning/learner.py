@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unim2_core.errors import ModelError
-from unim2_core.learning.features import FeatureStore, Standardization, check_presence
-from unim2_core.learning.hardware import resolve_device
+from unim2_core.learning.ahead import Ahead
+from unim2_core.learning.features import (
+    Features,
+    FeatureStore,
+    Read,
+    Standardization,
+    check_presence,
+)
+from unim2_core.learning.hardware import meet, resolve_device
+from unim2_core.learning.joined import Joined, check_alike
 from unim2_core.learning.methods import Recipe
-from unim2_core.learning.objective import Objective
+from unim2_core.learning.objective import Batch, Objective
 from unim2_core.learning.observers import Observer
 from unim2_core.learning.pairs import Batches, find_neighbors
 from unim2_core.learning.selection import (
@@ -31,6 +40,7 @@ from unim2_core.learning.selection import (
     looked_at,
 )
 from unim2_core.learning.shifts import measured_shifts, with_shifts
+from unim2_core.learning.together import from_first
 from unim2_core.learning.trainer import (
     Candidate,
     Pictures,
@@ -46,6 +56,8 @@ from unim2_core.model.segmenter import start_evenly
 PLACES = 200
 """Codes drawn from each picture when clusters are refitted."""
 MOST_CODES = 20_000
+CODED = 16
+"""Pictures that are read at once for that."""
 ITERATIONS, ATTEMPTS = 50, 3
 
 
@@ -69,21 +81,35 @@ class Learned:
 
 
 class Learner:
-    """Learns a model from a store of features.
+    """Learns a model from a store of features, and from those of a fleet where they are given.
+
+    Under ``torchrun`` the processes meet here: what has to see every picture once is shared out.
 
     Args:
-        store: the features.
+        store: the features of pictures at hand: learnt from, and what the model is judged by.
         recipe: how.
+        fleet: features of other pictures, only learnt from.
+
+    Attributes:
+        store: the features at hand.
+        all: these and the fleet's, what is learnt from.
 
     Raises:
         ModelError: a modality is in none of the pictures, or there are too few of them.
+        DataError: features of the fleet cannot be read, or are damaged.
     """
 
-    def __init__(self, store: FeatureStore, recipe: Recipe) -> None:
+    def __init__(self, store: FeatureStore, recipe: Recipe, fleet: Joined | None = None) -> None:
+        meet(recipe.trainer.device)
         self.recipe = recipe
         self.store = store.only(recipe.network.modalities)
-        check_presence(self.store)
-        places = len(self.store) * int(np.prod(self.store.grid))
+        self.all: Features = self.store
+        if fleet is not None:
+            check_alike(fleet, self.store)
+            chosen_parts = fleet.only(recipe.network.modalities).parts
+            self.all = Joined([self.store, *chosen_parts])
+        check_presence(self.all)
+        places = len(self.all) * int(np.prod(self.all.grid))
         if places < recipe.clusters:
             raise ModelError(
                 "there are fewer places in the pictures than clusters",
@@ -91,13 +117,13 @@ class Learner:
                 found=f"{places}",
                 remedy="give more frames, or ask for fewer with --clusters",
             )
-        count = len(self.store.modalities)
+        count = len(self.all.modalities)
         self.standardization = (
-            Standardization.of(self.store)
+            from_first(lambda: Standardization.of(self.all))
             if recipe.standardize
-            else Standardization.identity(count, self.store.dim)
+            else Standardization.identity(count, self.all.dim)
         )
-        self.neighbors = find_neighbors(self.store, recipe.neighbors, self.standardization)
+        self.neighbors = find_neighbors(self.all, recipe.neighbors, self.standardization)
 
     def objective(self) -> Objective:
         """The objective with its first weights, which the seed decides."""
@@ -108,16 +134,18 @@ class Learner:
             if recipe.start == "even":
                 start_evenly(objective.segmenter)
             if recipe.shares is not None:
-                batches = self.batches(Process())  # the same in every process
-                shifts = measured_shifts(objective, batches, recipe.shares, recipe.trainer.seed)
+                shares, batches = recipe.shares, self.batches(Process())  # not split
+                shifts = from_first(
+                    lambda: measured_shifts(objective, batches, shares, recipe.trainer.seed)
+                )
                 objective.config = with_shifts(recipe.objective, shifts)
         return objective
 
-    def batches(self, process: Process | None = None) -> Batches:
+    def batches(self, process: Process | None = None) -> Callable[[int], Batch]:
         """The batch of each step: the part of a process, of this one unless another is given."""
         process = process or Process.current()
-        return Batches(
-            self.store,
+        batches = Batches(
+            self.all,
             self.neighbors.indices,
             self.standardization,
             batch=self.recipe.batch,
@@ -127,6 +155,7 @@ class Learner:
             rank=process.rank,
             world=process.world,
         )
+        return Ahead(batches) if self.all.remote else batches
 
     def classifier(self, objective: Objective) -> Classifier:
         """What would be served of these weights, the largest cluster first."""
@@ -153,26 +182,38 @@ class Learner:
 
         What no modality sees has a code, too, but says nothing of the world: it is left out.
         """
-        places = min(PLACES, int(np.prod(self.store.grid)))
-        count = min(len(self.store), max(1, MOST_CODES // places))
-        rows = np.unique(np.linspace(0, len(self.store) - 1, count).round().astype(np.int64))
-        draw = np.random.default_rng(self.recipe.trainer.seed)
         found = []
-        for row in rows:
-            tokens, presence = loaded(self.store, row[None], self.store.modalities)
-            chosen_places = torch.from_numpy(
-                draw.choice(int(np.prod(self.store.grid)), places, replace=False)
-            )
+        for tokens, presence in self._places:
             drawn = {
-                name: part.flatten(1, 2)[:, chosen_places][:, None]
-                for name, part in tokens.items()
+                name: torch.from_numpy(part)[:, None].float() for name, part in tokens.items()
             }
-            seen = {
-                name: part.flatten(1)[:, chosen_places][:, None] for name, part in presence.items()
-            }
+            seen = {name: torch.from_numpy(p)[:, None].float() for name, p in presence.items()}
             there = torch.stack(list(seen.values())).amax(dim=0)[0, 0] > 0  # (places,)
             found.append(classifier.codes(drawn, seen)[0, :, 0].T[there])  # (n, d)
         return F.normalize(torch.cat(found), dim=1)
+
+    @cached_property
+    def _places(self) -> list[Read]:
+        """The places that codes are of, picture by picture, (1, C, D) and (1, C); read once."""
+        total = int(np.prod(self.all.grid))
+        places = min(PLACES, total)
+        count = min(len(self.all), max(1, MOST_CODES // places))
+        rows = np.unique(np.linspace(0, len(self.all) - 1, count).round().astype(np.int64))
+        draw = np.random.default_rng(self.recipe.trainer.seed)
+        cells = np.stack([draw.choice(total, places, replace=False) for _ in rows])
+        found = []
+        for start in range(0, len(rows), CODED):
+            several = slice(start, start + CODED)
+            tokens, presence = self.all.read(rows[several], cells[several])
+            for index in range(len(rows[several])):
+                one = slice(index, index + 1)
+                found.append(
+                    Read(
+                        {name: part[one] for name, part in tokens.items()},
+                        {name: part[one] for name, part in presence.items()},
+                    )
+                )
+        return found
 
     def learn(
         self,
@@ -271,7 +312,7 @@ class Learner:
             "preset": recipe.preset,
             "steps": recipe.trainer.steps,
             "start": recipe.start,
-            "batch": min(recipe.batch, len(self.store)),
+            "batch": min(recipe.batch, len(self.all)),
             "seconds": round(trained.seconds, 1),
             "precision": trained.precision,
             "chosen": {

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unim2_core.errors import ModelError
-from unim2_core.learning.features import FeatureStore, Standardization
+from unim2_core.learning.features import Features, Standardization
 from unim2_core.learning.group import Group
 from unim2_core.learning.neighbors import nearest
 from unim2_core.learning.objective import Batch
+from unim2_core.learning.together import own_part, summed
 
 BLOCK = 64
 """Pictures whose features are in memory at once while they are described."""
@@ -59,27 +60,44 @@ class NeighborConfig:
 
 
 def describe(
-    store: FeatureStore, config: NeighborConfig, standardization: Standardization
+    store: Features,
+    config: NeighborConfig,
+    standardization: Standardization,
+    *,
+    together: bool = False,
 ) -> Tensor:
     """Describe each picture by the mean of its tokens, at unit length: (N, D or M * D) float32.
 
     Only places that a modality sees count; one that is missing in a picture is zero there.
+
+    Args:
+        store: the features.
+        config: by which modalities.
+        standardization: of the tokens.
+        together: processes that train together each read a part, and all get the whole.
+
+    Raises:
+        DataError: a picture cannot be read, or is damaged.
     """
     names = store.modalities[:1] if config.modalities == "reference" else store.modalities
     found = torch.zeros(len(store), len(names), store.dim)
-    for index, name in enumerate(names):
-        mean, scale = (
-            torch.from_numpy(part[index]) for part in (standardization.mean, standardization.scale)
-        )
-        for start in range(0, len(store), BLOCK):
-            rows = slice(start, start + BLOCK)
-            tokens = torch.from_numpy(store.tokens[name][rows].astype(np.float32))
-            seen = torch.from_numpy(store.presence[name][rows].astype(np.float32))
+    blocks = range(0, len(store), BLOCK)
+    for start in own_part(blocks) if together else blocks:
+        rows = np.arange(start, min(start + BLOCK, len(store)))
+        store.check(rows)
+        read = store.read(rows)
+        for index, name in enumerate(names):
+            mean, scale = (
+                torch.from_numpy(part[index])
+                for part in (standardization.mean, standardization.scale)
+            )
+            tokens = torch.from_numpy(read.tokens[name].astype(np.float32))
+            seen = torch.from_numpy(read.presence[name].astype(np.float32))
             count = seen.sum(dim=(1, 2))[:, None]  # (n, 1)
             total = torch.einsum("nhwd,nhw->nd", tokens, seen)
             means = (total / count.clamp(min=1) - mean) * scale  # (n, D)
-            found[rows, index] = F.normalize(means, dim=1) * (count > 0)
-    return F.normalize(found.flatten(1), dim=1)
+            found[torch.from_numpy(rows), index] = F.normalize(means, dim=1) * (count > 0)
+    return F.normalize((summed(found) if together else found).flatten(1), dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +114,9 @@ class Neighbors:
 
 
 def find_neighbors(
-    store: FeatureStore, config: NeighborConfig, standardization: Standardization
+    store: Features, config: NeighborConfig, standardization: Standardization
 ) -> Neighbors:
-    """Find the pictures most alike to each.
+    """Find the pictures most alike to each; processes that train together do it together.
 
     In a drive that is too short for the distance in time that is asked for, it is halved until
     every picture has its neighbours, and where there are fewer pictures than that, there are
@@ -108,10 +126,11 @@ def find_neighbors(
         ModelError: a picture has no other to be compared with; with the published rule, fewer
             than are asked for.
     """
-    return neighbors_of(store, describe(store, config, standardization), config)
+    descriptors = describe(store, config, standardization, together=True)
+    return neighbors_of(store, descriptors, config)
 
 
-def neighbors_of(store: FeatureStore, descriptors: Tensor, config: NeighborConfig) -> Neighbors:
+def neighbors_of(store: Features, descriptors: Tensor, config: NeighborConfig) -> Neighbors:
     """As ``find_neighbors``, for pictures that have been described, (N, C) float32."""
     if not config.distinct_sources:
         return Neighbors(nearest(descriptors, config.count + 1)[:, 1:].numpy(), 0.0)
@@ -136,7 +155,7 @@ def _fewest_others(spans: NDArray[np.int64]) -> int:
     return len(spans) - int(np.ptp(spans, axis=1).max(initial=0))
 
 
-def _spans(store: FeatureStore, order: NDArray[np.int64], gap_s: float) -> NDArray[np.int64]:
+def _spans(store: Features, order: NDArray[np.int64], gap_s: float) -> NDArray[np.int64]:
     """(N, 2), from and to (exclusive) in this order: what is too close to each picture in it.
 
     That is, of one source with it, or of one drive and closer in time, where all times are known.
@@ -191,7 +210,7 @@ class Batches:
 
     def __init__(
         self,
-        store: FeatureStore,
+        store: Features,
         neighbors: NDArray[np.int64],
         standardization: Standardization,
         *,
@@ -221,7 +240,7 @@ class Batches:
             torch.from_numpy(part).to(self._device)
             for part in (standardization.mean, standardization.scale)
         )
-        self._complete = all(bool(np.all(part)) for part in store.presence.values())
+        self._complete = store.complete
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step, counted from 0."""
@@ -266,12 +285,13 @@ class Batches:
         cells = None if self._samples is None else self._cells(len(rows), self._samples**2, draw)
         rows, cells = rows[self.group.own], None if cells is None else cells[self.group.own]
         maps, presence = {}, {}
+        read = self._store.read(rows, cells)
         for index, name in enumerate(self._store.modalities):
-            tokens = self._gathered(self._store.tokens[name], rows, cells)  # (B, h, w, D)
+            tokens = self._as_map(read.tokens[name])  # (B, h, w, D)
             features = torch.from_numpy(tokens).to(self._device, torch.float32)
             features = (features - self._mean[index]) * self._scale[index]
             if not self._complete:
-                seen = self._gathered(self._store.presence[name], rows, cells)
+                seen = self._as_map(read.presence[name])
                 presence[name] = torch.from_numpy(seen).to(self._device, torch.float32)
                 features = features * presence[name][..., None]
             maps[name] = features.permute(0, 3, 1, 2)  # (B, D, h, w), channels last in memory
@@ -284,14 +304,8 @@ class Batches:
             return draw.integers(places, size=(pictures, count))
         return np.argsort(draw.random((pictures, places)), axis=1)[:, :count]
 
-    def _gathered(
-        self, array: NDArray[np.generic], rows: NDArray[np.int64], cells: NDArray[np.int64] | None
-    ) -> NDArray[np.generic]:
-        """Whole pictures (B, h, w, ...), or their drawn places as (B, S, S, ...)."""
-        if cells is None or self._samples is None:
-            return np.ascontiguousarray(array[rows])
-        flat = array.reshape(len(array), -1, *array.shape[3:])  # (N, h * w, ...)
-        drawn = flat[rows[:, None], cells]  # (B, S * S, ...)
-        return np.ascontiguousarray(
-            drawn.reshape(len(rows), self._samples, self._samples, *array.shape[3:])
-        )
+    def _as_map(self, read: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Whole pictures as they are, drawn places as (B, S, S, ...)."""
+        if self._samples is None:
+            return read
+        return read.reshape(len(read), self._samples, self._samples, *read.shape[2:])

@@ -1,0 +1,56 @@
+"""A small fleet's features, as ``unim2 fleet features`` leaves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from picture_samples import Means, Pictures, picture
+
+from unim2_core.data.labels import Classes
+from unim2_core.data.pictures import Picture
+from unim2_core.learning.feature_cache import open_features
+from unim2_core.learning.features import FeatureStore
+from unim2_core.learning.shard_places import find_shards
+from unim2_core.learning.shards import Fleet, Wanted, chosen_shards
+
+ENCODINGS: dict[str, dict[str, object]] = {"rgb": {"a": [1, 2]}, "thermal": {}}
+WANTED = Wanted("means", "Means", ENCODINGS, (16, 24))
+
+
+@dataclass
+class Drive(Pictures):
+    """Made-up pictures of a drive of its own."""
+
+    first: int = 0
+    encodings: Mapping[str, Mapping[str, object]] = field(default_factory=lambda: ENCODINGS)
+    label_size: tuple[int, int] | None = None
+    classes: Classes | None = None
+
+    def picture(self, number: int) -> Picture:
+        made = picture(self.first + number, self.size)
+        made.__dict__.update(labels=None, source=number, sequence=0, stamp_ns=number * 10**9)
+        return made
+
+
+def write_shard(place: Path, name: str, first: int, count: int = 6) -> Path:
+    """Write the features of a drive; returns the folder of its store."""
+    below = place / "drives"
+    before = set(below.glob("*/"))
+    store_of(below, name, first, count, drives=[(name, f"digest of {first}")])
+    (made,) = set(below.glob("*/")) - before
+    return made
+
+
+def store_of(
+    cache: Path, name: str, first: int, count: int = 6, drives: Sequence[tuple[str, str]] = ()
+) -> FeatureStore:
+    """Features of a made-up drive."""
+    source = Drive(count, count, f"{name} {first}", first=first)
+    return open_features(source, Means(), cache, drives=drives)
+
+
+def fleet_at(*places: str) -> Fleet:
+    """All shards of some places."""
+    return chosen_shards([s for p in places for s in find_shards(p, WANTED)], (), print)
