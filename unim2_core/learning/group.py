@@ -1,4 +1,4 @@
-"""Processes that take a step together, each with its rows of one batch.
+"""Processes that train together, each with its part of the work.
 
 The loss is that of the whole batch, not of its parts: images are compared with those that another
 process holds, and means are over all. So the gradient, and with it the model, is the same in one
@@ -7,16 +7,19 @@ process and in many, up to the rounding of sums.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a step. Those of rank 0, 1, ... hold rows of the batch that follow.
+    """The processes. In a step those of rank 0, 1, ... hold rows of the batch that follow.
 
     Attributes:
         rank: of this process.
@@ -65,6 +68,15 @@ class Group:
             rows: int = self.own.stop - self.own.start
             return mean * (rows * self.world / self.total)
         return mean * (number * self.world / self.summed(number).clamp(min=1))
+
+    def from_first(self, make: Callable[[], Made]) -> Made:
+        """What process 0 makes, in all of them."""
+        if self.world == 1:
+            return make()
+        found: list[Any] = [make() if self.rank == 0 else None]
+        torch.distributed.broadcast_object_list(found, src=0)
+        made: Made = found[0]
+        return made
 
 
 ALONE = Group()

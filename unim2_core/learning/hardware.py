@@ -16,6 +16,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 
 from unim2_core.errors import ModelError
+from unim2_core.learning.group import Group
 from unim2_core.learning.objective import Objective
 from unim2_core.model.segmenter import Segmented
 
@@ -157,17 +158,18 @@ def open_machine(device: Device, precision: Precision) -> Machine:
     return Machine(fabric, process, resolved, resolve_precision(precision, resolved))
 
 
-def meet(device: Device) -> None:
+def meet(device: Device) -> Group:
     """Join the other processes of ``torchrun`` before the training: they share what comes first.
 
-    Tensors in memory and on a GPU can both be exchanged afterwards. Where no ``torchrun`` started
-    them the training itself joins them.
+    Tensors in memory and on a GPU can both be exchanged afterwards.
 
     Raises:
         ModelError: there is no such device, or the environment contradicts itself.
     """
-    if Process.current().world > 1:
+    process = Process.current()
+    if process.world > 1:
         _join("gloo" if resolve_device(device) == "cpu" else "cpu:gloo,cuda:nccl")
+    return Group(process.rank, process.world)
 
 
 def _join(backend: str) -> None:
@@ -176,9 +178,9 @@ def _join(backend: str) -> None:
     Its store outlives a restart. Without a prefix of its own a process may read there where one
     of the life before was to be found, and wait in vain for it.
     """
-    life = os.environ.get("TORCHELASTIC_RESTART_COUNT")
-    if life is None or torch.distributed.is_initialized():
-        return  # Fabric does it
+    if torch.distributed.is_initialized():
+        return
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     distributed: Any = torch.distributed
     store, rank, world = next(distributed.rendezvous("env://"))
     distributed.init_process_group(

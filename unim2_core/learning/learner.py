@@ -40,7 +40,6 @@ from unim2_core.learning.selection import (
     looked_at,
 )
 from unim2_core.learning.shifts import measured_shifts, with_shifts
-from unim2_core.learning.together import from_first
 from unim2_core.learning.trainer import (
     Candidate,
     Pictures,
@@ -100,7 +99,7 @@ class Learner:
     """
 
     def __init__(self, store: FeatureStore, recipe: Recipe, fleet: Joined | None = None) -> None:
-        meet(recipe.trainer.device)
+        self.group = meet(recipe.trainer.device)
         self.recipe = recipe
         self.store = store.only(recipe.network.modalities)
         self.all: Features = self.store
@@ -119,11 +118,13 @@ class Learner:
             )
         count = len(self.all.modalities)
         self.standardization = (
-            from_first(lambda: Standardization.of(self.all))
+            self.group.from_first(lambda: Standardization.of(self.all))
             if recipe.standardize
             else Standardization.identity(count, self.all.dim)
         )
-        self.neighbors = find_neighbors(self.all, recipe.neighbors, self.standardization)
+        self.neighbors = find_neighbors(
+            self.all, recipe.neighbors, self.standardization, self.group
+        )
 
     def objective(self) -> Objective:
         """The objective with its first weights, which the seed decides."""
@@ -135,7 +136,7 @@ class Learner:
                 start_evenly(objective.segmenter)
             if recipe.shares is not None:
                 shares, batches = recipe.shares, self.batches(Process())  # not split
-                shifts = from_first(
+                shifts = self.group.from_first(
                     lambda: measured_shifts(objective, batches, shares, recipe.trainer.seed)
                 )
                 objective.config = with_shifts(recipe.objective, shifts)

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from unim2_core.errors import ModelError
 from unim2_core.learning.features import Features, Standardization
-from unim2_core.learning.group import Group
+from unim2_core.learning.group import ALONE, Group
 from unim2_core.learning.neighbors import nearest
 from unim2_core.learning.objective import Batch
-from unim2_core.learning.together import own_part, summed
 
 BLOCK = 64
 """Pictures whose features are in memory at once while they are described."""
@@ -63,8 +62,7 @@ def describe(
     store: Features,
     config: NeighborConfig,
     standardization: Standardization,
-    *,
-    together: bool = False,
+    group: Group = ALONE,
 ) -> Tensor:
     """Describe each picture by the mean of its tokens, at unit length: (N, D or M * D) float32.
 
@@ -74,15 +72,14 @@ def describe(
         store: the features.
         config: by which modalities.
         standardization: of the tokens.
-        together: processes that train together each read a part, and all get the whole.
+        group: the processes that each read a part, and all get the whole.
 
     Raises:
         DataError: a picture cannot be read, or is damaged.
     """
     names = store.modalities[:1] if config.modalities == "reference" else store.modalities
     found = torch.zeros(len(store), len(names), store.dim)
-    blocks = range(0, len(store), BLOCK)
-    for start in own_part(blocks) if together else blocks:
+    for start in range(0, len(store), BLOCK)[group.rank :: group.world]:
         rows = np.arange(start, min(start + BLOCK, len(store)))
         store.check(rows)
         read = store.read(rows)
@@ -97,7 +94,7 @@ def describe(
             total = torch.einsum("nhwd,nhw->nd", tokens, seen)
             means = (total / count.clamp(min=1) - mean) * scale  # (n, D)
             found[torch.from_numpy(rows), index] = F.normalize(means, dim=1) * (count > 0)
-    return F.normalize((summed(found) if together else found).flatten(1), dim=1)
+    return F.normalize(group.summed(found).flatten(1), dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +111,12 @@ class Neighbors:
 
 
 def find_neighbors(
-    store: Features, config: NeighborConfig, standardization: Standardization
+    store: Features,
+    config: NeighborConfig,
+    standardization: Standardization,
+    group: Group = ALONE,
 ) -> Neighbors:
-    """Find the pictures most alike to each; processes that train together do it together.
+    """Find the pictures most alike to each; the processes of a group share the reading.
 
     In a drive that is too short for the distance in time that is asked for, it is halved until
     every picture has its neighbours, and where there are fewer pictures than that, there are
@@ -126,7 +126,7 @@ def find_neighbors(
         ModelError: a picture has no other to be compared with; with the published rule, fewer
             than are asked for.
     """
-    descriptors = describe(store, config, standardization, together=True)
+    descriptors = describe(store, config, standardization, group)
     return neighbors_of(store, descriptors, config)
 
 
