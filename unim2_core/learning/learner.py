@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unim2_core.errors import DataError, ModelError
+from unim2_core.errors import ModelError
 from unim2_core.learning.ahead import Ahead
 from unim2_core.learning.features import (
     Features,
@@ -40,7 +39,6 @@ from unim2_core.learning.selection import (
     loaded,
     looked_at,
 )
-from unim2_core.learning.shards import Fleet
 from unim2_core.learning.shifts import measured_shifts, with_shifts
 from unim2_core.learning.together import from_first
 from unim2_core.learning.trainer import (
@@ -98,8 +96,7 @@ class Learner:
 
     Raises:
         ModelError: a modality is in none of the pictures, or there are too few of them.
-        DataError: features of the fleet cannot be read or are damaged, or another process sees
-            others.
+        DataError: features of the fleet cannot be read, or are damaged.
     """
 
     def __init__(self, store: FeatureStore, recipe: Recipe, fleet: Joined | None = None) -> None:
@@ -111,7 +108,6 @@ class Learner:
             check_alike(fleet, self.store)
             chosen_parts = fleet.only(recipe.network.modalities).parts
             self.all = Joined([self.store, *chosen_parts])
-        _check_agreed(self.all, fleet)
         check_presence(self.all)
         places = len(self.all) * int(np.prod(self.all.grid))
         if places < recipe.clusters:
@@ -331,28 +327,6 @@ class Learner:
         if recipe.neighbors.min_gap_s:
             report["neighbors_apart_s"] = self.neighbors.min_gap_s
         return report
-
-
-def _check_agreed(features: Features, fleet: Joined | None) -> None:
-    """Check that this process sees what the first one sees: they would wait for each other.
-
-    Raises:
-        DataError: it does not.
-    """
-    own = {
-        "pictures": str(len(features)),
-        "times": f"{zlib.crc32(features.stamps_ns.tobytes()):08x}",
-        "fleet": fleet.identity if isinstance(fleet, Fleet) else "none",
-    }
-    first = from_first(lambda: own)
-    for what, found in own.items():
-        if found != first[what]:
-            raise DataError(
-                "the processes of this training do not see the same features",
-                expected=f"{what} as process 0: {first[what]}",
-                found=found,
-                remedy="give all of them the same --bag and --features, in places that all see",
-            )
 
 
 def _shares(codes: Tensor, prototypes: Tensor) -> NDArray[np.float64]:
