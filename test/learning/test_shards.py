@@ -23,6 +23,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed: pip install
 from unim2_core.errors import DataError, ModelError
 from unim2_core.learning import shard_places
 from unim2_core.learning.features import FeatureStore, Standardization, check_presence
+from unim2_core.learning.group import Group
 from unim2_core.learning.joined import Joined
 from unim2_core.learning.learner import Learner
 from unim2_core.learning.methods import recipe
@@ -132,9 +133,9 @@ def test_what_is_learnt_is_what_one_store_gives_wherever_the_shards_are(
         Learner(store, how, fleet_at("s3://robots/fleet")),
     ]
     ends = []
-    for index, learner in enumerate(learners):
-        assert len(learner.all) == 8 + 15 and len(learner.store) == 8
-        learned = learner.learn(tmp_path / f"run{index}")
+    for index, one in enumerate(learners):
+        assert len(one.all) == 8 + 15 and len(one.store) == 8
+        learned = one.learn(tmp_path / f"run{index}")
         ends.append((learned.objective.state_dict(), learned.classifier.prototypes))
         assert learned.report["batch"] == 6
     for state, prototypes in ends[1:]:
@@ -142,6 +143,23 @@ def test_what_is_learnt_is_what_one_store_gives_wherever_the_shards_are(
         assert all(tensor.equal(ends[0][0][name]) for name, tensor in state.items())
     alone = Learner(store, how)
     assert not np.array_equal(alone.standardization.mean, learners[1].standardization.mean)
+
+
+def test_processes_that_see_different_fleets_say_so(
+    place: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rather than wait for each other: what the first one sees reaches the other."""
+    how = recipe("unim2", NAMES, 6, 3, steps=4, baseline=True, device="cpu")
+    store, seen = store_of(tmp_path, "bag", 0, 8), list[Any]()
+    monkeypatch.setattr(Group, "from_first", lambda _, make: seen.append(make()) or seen[-1])
+    Learner(store, how, fleet_at(str(place)))
+    monkeypatch.setattr(Group, "from_first", lambda _, make: seen[0])
+    shutil.rmtree(shard_of(own, "c"))
+    with pytest.raises(DataError, match=r"do not see the same[^\n]*\n.*pictures as process 0: 23"):
+        Learner(store, how, fleet_at(str(own)))
+    write_shard(own, "c", 600, 4)
+    with pytest.raises(DataError, match="fleet as process 0"):
+        Learner(store, how, fleet_at(str(own)))
 
 
 def test_only_what_is_asked_for_is_read(bucket: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import DataError, ModelError
 from unim2_core.learning.ahead import Ahead
 from unim2_core.learning.features import (
     Features,
@@ -39,6 +40,7 @@ from unim2_core.learning.selection import (
     loaded,
     looked_at,
 )
+from unim2_core.learning.shards import Fleet
 from unim2_core.learning.shifts import measured_shifts, with_shifts
 from unim2_core.learning.trainer import (
     Candidate,
@@ -95,7 +97,8 @@ class Learner:
 
     Raises:
         ModelError: a modality is in none of the pictures, or there are too few of them.
-        DataError: features of the fleet cannot be read, or are damaged.
+        DataError: features of the fleet cannot be read or are damaged, or another process sees
+            others.
     """
 
     def __init__(self, store: FeatureStore, recipe: Recipe, fleet: Joined | None = None) -> None:
@@ -107,6 +110,7 @@ class Learner:
             check_alike(fleet, self.store)
             chosen_parts = fleet.only(recipe.network.modalities).parts
             self.all = Joined([self.store, *chosen_parts])
+        self._check_agreed(fleet)
         check_presence(self.all)
         places = len(self.all) * int(np.prod(self.all.grid))
         if places < recipe.clusters:
@@ -125,6 +129,27 @@ class Learner:
         self.neighbors = find_neighbors(
             self.all, recipe.neighbors, self.standardization, self.group
         )
+
+    def _check_agreed(self, fleet: Joined | None) -> None:
+        """Check that this process sees what the first one sees: they would wait for each other.
+
+        Raises:
+            DataError: it does not.
+        """
+        own = {
+            "pictures": str(len(self.all)),
+            "times": f"{zlib.crc32(self.all.stamps_ns.tobytes()):08x}",
+            "fleet": fleet.identity if isinstance(fleet, Fleet) else "none",
+        }
+        first = self.group.from_first(lambda: own)
+        for what, found in own.items():
+            if found != first[what]:
+                raise DataError(
+                    "the processes of this training do not see the same features",
+                    expected=f"{what} as process 0: {first[what]}",
+                    found=found,
+                    remedy="give all of them the same --bag and --features, in places all can see",
+                )
 
     def objective(self) -> Objective:
         """The objective with its first weights, which the seed decides."""
