@@ -26,6 +26,8 @@ from unim2_core.sensing.rig import Rig
 from unim2_ros.messages import image_message
 
 WAIT_S = 30.0
+LOST_S = 5.0
+"""After which a question that changes nothing is asked again."""
 RIG = Rig.parse(
     {
         "sensors": {
@@ -132,6 +134,9 @@ class Talker:
         client = self._clients[name]
         assert self.until(client.service_is_ready), f"no service {name}"
         answer = client.call_async(kind.Request(**fields))
+        if kind is GetState and not self.until(answer.done, wait_s=LOST_S):
+            # The middleware may give up an answer to a client that it has just met, and says so.
+            answer = client.call_async(kind.Request(**fields))
         assert self.until(answer.done), f"no answer from {name}"
         return answer.result()
 
