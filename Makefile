@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-NUMPY1_PYTHON ?= $(shell command -v python3.10 || command -v $(PYTHON))
+NUMPY1_PYTHON ?= $(shell python3.10 -c "" 2>/dev/null && echo python3.10 || echo $(PYTHON))
 NUMPY1_VENV ?= .venv-numpy1
 TEST_MODEL := out/test.unim2
 
