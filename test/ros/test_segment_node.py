@@ -74,7 +74,7 @@ def test_every_image_is_published_or_counted(
     lost = sum(counts[key] for key in ("superseded by a newer set", "failed"))
     assert report.played == 30
     assert counts["published"] + lost + counts["idle, nobody subscribes"] == 30
-    assert counts["published"] == len(masks) > 15  # most; how many is a matter of the machine
+    assert counts["published"] == len(masks) > 0  # how many is a matter of the machine
     assert (masks[0].height, masks[0].width, masks[0].encoding) == (HEIGHT, WIDTH, "mono8")
     assert {mask.header.frame_id for mask in masks} == {"rgb_optical_frame"}
     stamps = [stamp_ns(mask.header) for mask in masks]
