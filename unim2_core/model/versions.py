@@ -290,7 +290,8 @@ def go_back(path: Path, *, steps: int = 1, to: int | None = None) -> Bundle:
         wanted = present
         for _ in range(steps):
             if wanted not in parents:
-                raise _no_version(path, f"{steps} versions before {present}", accepted)
+                many = "version" if steps == 1 else f"{steps} versions"
+                raise _no_version(path, f"{many} before {present}", accepted)
             wanted = parents[wanted]
     if wanted == present:
         return bundle
