@@ -83,7 +83,7 @@ class Asked:
             "unim2", SENSORS, backbone.embed_dim, 8, steps=self.steps, baseline=True, device="cpu"
         )
         made = replace(made, trainer=replace(made.trainer, checkpoint_every=self.steps))
-        fleet = fleet_of([place] if place else [], pictures, backbone)
+        fleet = fleet_of([place], pictures, backbone) if place else None
         store = features_of(pictures, backbone, self.cache)
         return Learner(store, made, fleet), fleet
 

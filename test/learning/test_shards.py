@@ -336,7 +336,7 @@ def test_shards_over_http_are_listed_by_a_file(own: Path) -> None:
             there.read(ROWS)
         with pytest.raises(DataError, match="cannot be listed"):
             find_shards(address, WANTED)
-        with pytest.raises(DataError, match="no features in"):
+        with pytest.raises(DataError, match="cannot read the list of features"):
             find_shards(f"{address}/june.txt", WANTED)
         (own / "may.txt").write_text("drives/none\n")
         for place in (str(own / "may.txt"), f"{address}/may.txt"):

@@ -14,7 +14,6 @@ from unim2_core.files import write_atomically
 from unim2_core.sensing.bag_rig import guess_rig
 from unim2_core.sensing.bag_summary import summarize
 from unim2_core.sensing.bags import BagReader
-from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.static_transforms import TransformTree
 
 
@@ -52,7 +51,7 @@ def command(
         typer.echo(text, nl=False)
     else:
         write_atomically(out, text.encode())
-        rig = Rig.load(out)
+        rig, comments = guessed.rig, guessed.comments.values()
         sensors = f"{', '.join(rig.sensors)}; reference {rig.reference}"
-        marked = sum("(?)" in line for line in text.splitlines()[1:])
+        marked = sum("(?)" in comment for lines in comments for comment in lines)
         console.print(escape(f"{out}: {sensors}; to look at, marked (?): {marked}"))

@@ -85,10 +85,8 @@ def features_of(
         return open_features(source, backbone, cache, progress=advance, warn=warn, drives=drives)
 
 
-def fleet_of(
-    places: Sequence[str], pictures: DrivePictures, backbone: FrozenBackbone
-) -> Fleet | None:
-    """The features of other drives, where they lie; None where no place is given.
+def fleet_of(places: Sequence[str], pictures: DrivePictures, backbone: FrozenBackbone) -> Fleet:
+    """The features of other drives, where they lie.
 
     Args:
         places: folders and addresses that ``unim2 fleet features`` wrote to.
@@ -98,8 +96,6 @@ def fleet_of(
     Raises:
         DataError: there are none, or one is incomplete, damaged, or does not fit.
     """
-    if not places:
-        return None
     encodings = {name: dict(how) for name, how in pictures.encodings.items()}
     wanted = Wanted(backbone.digest, backbone.name, encodings, pictures.size)
     with console.status("features of the fleet"):

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unim2_core.data.address_lists import LISTS, listed
 from unim2_core.data.addresses import answered, file_system, is_remote, protocol_of, unreadable
 from unim2_core.errors import DataError
 
 FILES = (".mcap", ".db3", ".bag")
-MANIFESTS = (".txt", ".list")
 MAGIC = "*?["
 LISTERS = 16
 """Folders that are looked into at once where each is a request over the network."""
@@ -89,31 +89,7 @@ def list_drives(patterns: Sequence[str], warn: Warn = print) -> list[Drive]:
 def _lines(patterns: Iterable[str]) -> Iterator[str]:
     """Patterns, with those of manifests in the place of these."""
     for pattern in patterns:
-        if not pattern.endswith(MANIFESTS):
-            yield pattern
-            continue
-        base = pattern.rpartition("/")[0]
-        for line in _text(pattern).splitlines():
-            entry = line.strip()
-            if not entry or entry.startswith("#"):
-                continue
-            beside = is_remote(entry) or os.path.isabs(entry) or not base
-            yield entry if beside else f"{base}/{entry}"
-
-
-def _text(manifest: str) -> str:
-    try:
-        if not is_remote(manifest):
-            return Path(manifest).expanduser().read_text(encoding="utf-8")
-        system, path = file_system(manifest)
-        return str(answered(manifest, lambda: system.cat_file(path)).decode())
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read the list of drives {manifest}",
-            expected="a text file with one path or address on each line",
-            found=str(error),
-            remedy="check its name, or give a pattern",
-        ) from error
+        yield from listed(pattern, "drives") if pattern.endswith(LISTS) else (pattern,)
 
 
 def _local(pattern: str) -> Iterator[tuple[str, list[_File] | None]]:

@@ -243,8 +243,7 @@ def part_of_mean(values: Tensor, counted: Tensor | None, group: Group) -> Tensor
 
     The mean over the processes of what each returns is that mean.
     """
-    number = None if counted is None or group.world == 1 else counted.sum()
-    return group.weighed(mean_of(values, counted), number)
+    return group.weighed(mean_of(values, counted), None if counted is None else counted.sum)
 
 
 def mean_of(values: Tensor, counted: Tensor | None, dim: int | None = None) -> Tensor:
@@ -321,7 +320,7 @@ def correspondence_terms(
         loss = pair_loss(at_p, others, shift, config, group)
         return part_of_mean(loss, counted_pairs(at_p, others), group)
 
-    pool = (anchors, at_p) if group.world == 1 else _pool(anchors, at_p, draws, group)
+    pool = _pool(anchors, at_p, draws, group)
     random = [
         term(negatives(*pool, draws.positive, sources), shifts.random) for sources in draws.sources
     ]

@@ -55,19 +55,20 @@ class Group:
         gathered: Tensor = _Gathered.apply(rows, self)  # type: ignore[no-untyped-call]
         return gathered
 
-    def weighed(self, mean: Tensor, number: Tensor | None = None) -> Tensor:
+    def weighed(self, mean: Tensor, number: Callable[[], Tensor] | None = None) -> Tensor:
         """What a mean over one's own rows adds to that over all: the mean of it is that mean.
 
         Args:
             mean: a scalar.
-            number: of what it is the mean, a scalar; None: of as much in each row.
+            number: counts what it is the mean of, a scalar; None: of as much in each row.
         """
         if self.world == 1:
             return mean
         if number is None:
             rows: int = self.own.stop - self.own.start
             return mean * (rows * self.world / self.total)
-        return mean * (number * self.world / self.summed(number).clamp(min=1))
+        counted = number()
+        return mean * (counted * self.world / self.summed(counted).clamp(min=1))
 
     def from_first(self, make: Callable[[], Made]) -> Made:
         """What process 0 makes, in all of them."""

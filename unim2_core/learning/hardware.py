@@ -141,7 +141,7 @@ def open_machine(device: Device, precision: Precision) -> Machine:
     resolved = resolve_device(device)
     strategy: Any = "auto"
     if process.world > 1:
-        _join("gloo" if resolved == "cpu" else "nccl")
+        meet(device)
         # Without labels the linear probe takes no part in the loss.
         strategy = DDPStrategy(
             process_group_backend="gloo" if resolved == "cpu" else "nccl",

@@ -252,10 +252,12 @@ class Objective(nn.Module):
             rebuilt = group.weighed(rebuilt)
             log["loss/reconstruction"] = rebuilt
             total = total + self.config.reconstruction * rebuilt
-        if batch.labels is not None:
-            fit = self.linear_probe.loss(anchors.code, batch.labels)
-            labelled = self.linear_probe.labelled(batch.labels).sum()
-            log["loss/linear"] = group.weighed(fit, labelled)
+        labels = batch.labels
+        if labels is not None:
+            fit = self.linear_probe.loss(anchors.code, labels)
+            log["loss/linear"] = group.weighed(
+                fit, lambda: self.linear_probe.labelled(labels).sum()
+            )
             total = total + log["loss/linear"]
         fit = self.cluster_probe(anchors.code, self.config.alpha)[0]
         log["loss/cluster"] = group.weighed(fit)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unim2_core.data.address_lists import LISTS, listed
 from unim2_core.data.addresses import answered, file_system, is_remote, protocol_of, unreadable
 from unim2_core.errors import DataError
 from unim2_core.learning.feature_files import (
@@ -27,8 +28,6 @@ from unim2_core.learning.store_facts import AGAIN, FACTS, StoreFacts
 
 SHARDS = "drives"
 """Folder of a fleet that has them."""
-LISTS = (".txt", ".list")
-"""Files that name shards, one on each line."""
 OPEN = 256
 """Files that are mapped at once."""
 
@@ -44,7 +43,10 @@ def find_shards(place: str, wanted: Wanted) -> list[Shard]:
     Raises:
         DataError: there are none, or one is incomplete, damaged, or does not fit.
     """
-    shards = (_remote if is_remote(place) else _local)(place, wanted)
+    if place.endswith(LISTS):
+        shards = _of_list(place, wanted)
+    else:
+        shards = (_remote if is_remote(place) else _local)(place, wanted)
     if not shards:
         raise DataError(
             f"there are no features in {place}",
@@ -158,23 +160,25 @@ def _mapped(path: Path, layout: RecordLayout, count: int) -> Records:
         ) from error
 
 
+def _of_list(place: str, wanted: Wanted) -> list[Shard]:
+    def shard(entry: str) -> Shard:
+        if is_remote(entry):
+            return _remote_shard(entry, _size(entry), wanted)
+        return _local_shard(Path(entry).expanduser(), wanted)
+
+    entries = [entry.rstrip("/") for entry in listed(place, "features")]
+    with ThreadPoolExecutor(READERS) as pool:
+        return list(pool.map(shard, entries))
+
+
 def _local(place: str, wanted: Wanted) -> list[Shard]:
-    base = Path(place).expanduser()
+    below = Path(place).expanduser() / SHARDS
     try:
-        if place.endswith(LISTS):
-            lines = _lines(base.read_text(encoding="utf-8"))
-            return [
-                _remote_shard(line, _size(line), wanted)
-                if is_remote(line)
-                else _local_shard(base.parent / line, wanted)
-                for line in lines
-            ]
-        below = base / SHARDS
         folders = sorted(path for path in below.iterdir() if path.is_dir())
         return [_local_shard(folder, wanted) for folder in folders]
     except FileNotFoundError:
         return []
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DataError(
             f"cannot read the features in {place}",
             expected="files that may be read",
@@ -201,7 +205,7 @@ def _bytes(path: Path) -> bytes | None:
 
 def _remote(place: str, wanted: Wanted) -> list[Shard]:
     try:
-        listed = _listed(place) if place.endswith(LISTS) else _found(place)
+        found = _found(place)
     except DataError:
         raise
     except FileNotFoundError:
@@ -209,7 +213,7 @@ def _remote(place: str, wanted: Wanted) -> list[Shard]:
     except Exception as error:
         raise unreadable(place, error) from error
     with ThreadPoolExecutor(READERS) as pool:
-        return list(pool.map(lambda one: _remote_shard(one[0], one[1], wanted), listed))
+        return list(pool.map(lambda one: _remote_shard(one[0], one[1], wanted), found))
 
 
 def _found(place: str) -> list[tuple[str, int | None]]:
@@ -232,17 +236,6 @@ def _found(place: str) -> list[tuple[str, int | None]]:
     return list(zip(addresses, sizes, strict=True))
 
 
-def _listed(place: str) -> list[tuple[str, int | None]]:
-    """As ``_found``, of what a file lists."""
-    system, path = file_system(place)
-    text = answered(place, lambda: system.cat_file(path)).decode()
-    base = place.rpartition("/")[0]
-    lines = _lines(text)
-    addresses = [line if is_remote(line) else f"{base}/{line}" for line in lines]
-    with ThreadPoolExecutor(READERS) as pool:
-        return list(zip(addresses, pool.map(_size, addresses), strict=True))
-
-
 def _size(address: str) -> int | None:
     """Bytes of a shard's records; None where there are none."""
     system, path = file_system(f"{address}/{RECORDS}")
@@ -251,11 +244,6 @@ def _size(address: str) -> int | None:
     except FileNotFoundError:
         return None
     return None if found is None else int(found)
-
-
-def _lines(text: str) -> list[str]:
-    lines = [line.strip().rstrip("/") for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _remote_shard(address: str, size: int | None, wanted: Wanted) -> Shard:
