@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from unim2_core.learning.correspondence import CorrespondenceConfig
 from unim2_core.learning.group import Group
 from unim2_core.learning.hardware import Process, open_machine
 from unim2_core.learning.objective import Batch
+from unim2_core.learning.observers import open_observers
 from unim2_core.learning.trainer import train
 from unim2_core.learning.training import Training
 
@@ -113,6 +115,21 @@ def dying(folder: Path) -> None:
     torch.save(model.state_dict(), folder / f"weights-{rank}.pt")
 
 
+def interrupted(folder: Path) -> None:
+    """Train, look at pictures on the way, and stop before the eighth step."""
+    process, run = Process.current(), folder / "run"
+    config = replace(TRAINING, pictures_every=3)
+
+    def stopping(step: int) -> Batch:
+        if step == DEATH - 1:
+            raise KeyboardInterrupt
+        return batches(step, process=process)
+
+    with suppress(KeyboardInterrupt):
+        train(objective(), stopping, config, run, observers=open_observers(run))
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"gradients": gradients, "dying": dying}[sys.argv[1]](Path(sys.argv[2]))
+    programs = {"gradients": gradients, "dying": dying, "interrupted": interrupted}
+    programs[sys.argv[1]](Path(sys.argv[2]))

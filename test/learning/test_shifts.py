@@ -51,6 +51,24 @@ def batches(step: int, *, chance: float = 0.7) -> Batch:
     return Batch(anchors, positives, presence=presence)
 
 
+def test_threads_change_no_bit() -> None:
+    """A training that goes on is known by its shifts, and may have other cores by then."""
+    names, generator = dict.fromkeys(NAMES, LOSS), torch.Generator().manual_seed(1)
+    form = CorrespondenceConfig(samples=11, negatives=2, pointwise=True, cells=True)
+    model = Objective(SegmenterConfig(NAMES, 384, 4), ObjectiveConfig(names, form), 3)
+    maps = [
+        {name: torch.randn(32, 384, 11, 11, generator=generator) + 1.0 for name in NAMES}
+        for _ in range(2)
+    ]
+    found, usual = [], torch.get_num_threads()
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        found.append(measured_shifts(model, lambda _: Batch(*maps), SHARES, SEED))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(usual)
+    assert found[0] == found[1] == found[2]
+
+
 def unit(maps: torch.Tensor) -> np.ndarray:
     """(B, P, D) float64 at unit length; zero stays zero."""
     flat = maps.flatten(2).transpose(1, 2).double().numpy()

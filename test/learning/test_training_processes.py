@@ -59,8 +59,19 @@ def test_two_processes_end_as_one_does_and_one_writes(tmp_path: Path) -> None:
     lines = map(json.loads, (tmp_path / "run" / "history.jsonl").read_text().splitlines())
     said = [line["scalars"]["loss/total"] for line in lines if "scalars" in line]
     assert said == pytest.approx(losses[1::2], abs=1e-5)  # of the whole batch
-    # Another number of processes may go on with it.
-    assert train(objective(), batches, TRAINING, tmp_path / "run").resumed_from == 12
+
+
+def test_one_goes_on_where_four_with_an_image_each_stopped(tmp_path: Path) -> None:
+    torchrun(PARALLEL, "interrupted", tmp_path, world=4)
+    lines = map(json.loads, (tmp_path / "run" / "history.jsonl").read_text().splitlines())
+    shown = {line["histogram"] for line in lines if "histogram" in line}
+    assert "correspondence/knn/code/rgb" in shown and not any("random" in one for one in shown)
+
+    model, _ = trained_alone()
+    last = objective()
+    assert train(last, batches, TRAINING, tmp_path / "run").resumed_from == 6
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(last.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def trained_alone() -> tuple[Objective, list[float]]:

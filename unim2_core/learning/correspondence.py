@@ -89,6 +89,12 @@ class Draws(NamedTuple):
         anchor, positive = (None if part is None else part[rows] for part in self[:2])
         return Draws(anchor, positive, self.sources[:, rows])
 
+    def paired_by_turns(self) -> Draws:
+        """The same points; each image is paired with the one before it among those here."""
+        count = self.sources.shape[1]
+        turned = torch.arange(count, device=self.sources.device).roll(1)
+        return self._replace(sources=turned[None])
+
 
 class Shifts(NamedTuple):
     """b of each term: how much features must correspond for codes to be pulled together."""

@@ -55,7 +55,8 @@ def correspondences(objective: Objective, batch: Batch, draws: StepDraws) -> dic
 
     Returns:
         Flat float32 in [-1, 1] by ``correspondence/<term>/<features or code>/<modality>``, the
-        features' before centring; of places that the modality sees.
+        features' before centring; of places that the modality sees. A batch of one image has no
+        term ``random``.
     """
     segmenter = objective.segmenter
     seen = batch.presence or (None, None)
@@ -72,8 +73,10 @@ def correspondences(objective: Objective, batch: Batch, draws: StepDraws) -> dic
             for (maps, codes), there in zip(parts, present, strict=True)
         )
         at_p, at_q = anchors.at(drawn.anchor), positives.at(drawn.positive)
-        others = negatives(anchors, at_p, drawn.positive, drawn.sources[0])
-        for term, other in (("own", at_p), ("knn", at_q), ("random", others)):
+        terms = {"own": at_p, "knn": at_q}
+        if len(at_p.code) > 1:
+            terms["random"] = negatives(anchors, at_p, drawn.positive, drawn.sources[0])
+        for term, other in terms.items():
             one, two = _first(at_p), _first(other)
             counted = counted_pairs(one, two)
             for kind in ("features", "code"):

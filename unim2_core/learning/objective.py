@@ -150,6 +150,11 @@ class StepDraws(NamedTuple):
             None if self.shown is None else {n: part[:, rows] for n, part in self.shown.items()},
         )
 
+    def paired_by_turns(self) -> StepDraws:
+        """The same points; each image is paired with the one before it among those here."""
+        paired = {name: drawn.paired_by_turns() for name, drawn in self.correspondence.items()}
+        return self._replace(correspondence=paired)
+
 
 class Objective(nn.Module):
     """The network, its probes, and the loss over a batch.

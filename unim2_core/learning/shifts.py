@@ -7,7 +7,8 @@ together. So a shift is the correspondence that this part of the pairs exceeds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -43,8 +44,16 @@ def measured_shifts(
         seed: of the draws.
 
     Returns:
-        Modality -> shifts, of every modality that has a loss; 0 for what is never seen.
+        Modality -> shifts, of every modality that has a loss; 0 for what is never seen. The same
+        to the bit whatever the number of threads: a training is known by them when it goes on.
     """
+    with _one_thread():
+        return _measured(objective, batches, shares, seed)
+
+
+def _measured(
+    objective: Objective, batches: Callable[[int], Batch], shares: PulledShares, seed: int
+) -> dict[str, Shifts]:
     config = objective.config.correspondence
     found: dict[str, list[list[Tensor]]] = {}
     for step in range(STEPS):
@@ -66,6 +75,17 @@ def measured_shifts(
         )
         for name, terms in found.items()
     }
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums are cut by the number of threads, and rounded where they are cut."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
 
 
 def _compared(objective: Objective, batch: Batch) -> dict[str, tuple[Maps, Maps]]:

@@ -271,8 +271,7 @@ class _Recorder:
         values = {"clusters/assigned": assigned.flatten()}
         draws = taken.draws
         if self.training.machine.process.world > 1:  # it pairs with images of other processes
-            here = taken.batch._replace(sources=None)
-            draws = objective.draw(here, device=next(iter(here.anchors.values())).device)
+            draws = draws.paired_by_turns()
         values |= correspondences(objective, taken.batch, draws)
         images = self.pictures(objective) if self.pictures is not None else {}
         for observer in self._started:
