@@ -185,7 +185,7 @@ def print_processes(words: Sequence[str], place: str, folder: Path) -> None:
     )
     for rank in (0, 1):
         said = json.loads((folder / f"{rank}.json").read_text())
-        steps = int(words[words.index("--steps") + 1]) + 1  # one more is read ahead
+        steps = int(words[words.index("--steps") + 1])
         table.add_row(
             str(rank),
             f"{said['before'] / 1e6:.1f}",

@@ -161,6 +161,19 @@ def test_a_drive_of_another_rig_is_explained(site_path: Path, model: Path, tmp_p
     assert read_history(model) == []
 
 
+def test_several_processes_and_a_rate_that_is_none_are_refused(
+    site_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = bytes_served(model)
+    status, output, _ = adapt(model, site_path, site_path / "night", "--rate", "-1")
+    assert status == 1 and "cannot be set up: rate" in output and "to do" in output
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    status, output, _ = adapt(model, site_path, site_path / "night")
+    assert status == 1 and "run it without torchrun" in output
+    assert bytes_served(model) == before
+
+
 def test_a_model_without_memory_asks_for_the_old_drives(site_path: Path, model: Path) -> None:
     (model / MEMORY).unlink()
     manifest = json.loads((model / "manifest.json").read_text())

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from shard_samples import fleet_at, store_of
 
-from unim2_core.learning import shard_places
+from unim2_core.learning import neighbors, shard_places
 from unim2_core.learning.hardware import Process
 from unim2_core.learning.learner import Learner
 from unim2_core.learning.methods import recipe
@@ -24,7 +24,7 @@ DEATH = 5
 def learner_of(place: Path, cache: Path) -> Learner:
     """The same in every process, and without others."""
     made = recipe("unim2", ("rgb", "thermal"), 6, 3, steps=8, baseline=True, device="cpu")
-    trainer = replace(made.trainer, checkpoint_every=2)
+    trainer = replace(made.trainer, checkpoint_every=2, precision="fp32")
     made = replace(made, batch=8, samples=2, trainer=trainer)
     return Learner(store_of(cache, "bag", 0, 8), made, fleet_at(str(place)))
 
@@ -40,9 +40,9 @@ def main(place: Path, folder: Path, *, mortal: bool) -> None:
         check(self, numbers)
 
     shard_places.LocalRecords.check = counted
+    neighbors.BLOCK_BYTES = 2**14  # so that there are blocks for both to search
     learner = learner_of(place, folder / "cache")
-    usual, life = learner.batches, os.environ["TORCHELASTIC_RESTART_COUNT"]
-    batches = usual()
+    batches, life = learner.batches(), os.environ["TORCHELASTIC_RESTART_COUNT"]
     asked: list[int] = []
 
     def given(step: int):
@@ -51,7 +51,7 @@ def main(place: Path, folder: Path, *, mortal: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return batches(step)
 
-    learner.batches = lambda process=None: usual(process) if process else given  # type: ignore[method-assign]
+    learner.batches = lambda: given  # type: ignore[method-assign]
     objective = learner.objective()
     learner.train(objective, folder / "run", facts={"fleet": fleet_at(str(place)).identity})
     torch.save(objective.state_dict(), folder / f"weights-{rank}.pt")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from unim2_core.learning.feature_cache import open_features
 from unim2_core.learning.features import FeatureStore
 from unim2_core.learning.shard_places import find_shards
 from unim2_core.learning.shards import Fleet, Wanted, chosen_shards
+from unim2_core.learning.store_facts import Recorded
 
 ENCODINGS: dict[str, dict[str, object]] = {"rgb": {"a": [1, 2]}, "thermal": {}}
-WANTED = Wanted("means", "Means", ENCODINGS, (16, 24))
+WANTED = Wanted("means", "Means", ENCODINGS, (16, 24), "rgb")
 
 
 @dataclass
@@ -38,17 +39,18 @@ def write_shard(place: Path, name: str, first: int, count: int = 6) -> Path:
     """Write the features of a drive; returns the folder of its store."""
     below = place / "drives"
     before = set(below.glob("*/"))
-    store_of(below, name, first, count, drives=[(name, f"digest of {first}")])
+    recorded = Recorded("rgb", ((name, f"digest of {first}"),))
+    store_of(below, name, first, count, recorded)
     (made,) = set(below.glob("*/")) - before
     return made
 
 
 def store_of(
-    cache: Path, name: str, first: int, count: int = 6, drives: Sequence[tuple[str, str]] = ()
+    cache: Path, name: str, first: int, count: int = 6, recorded: Recorded | None = None
 ) -> FeatureStore:
     """Features of a made-up drive."""
     source = Drive(count, count, f"{name} {first}", first=first)
-    return open_features(source, Means(), cache, drives=drives)
+    return open_features(source, Means(), cache, recorded=recorded)
 
 
 def fleet_at(*places: str) -> Fleet:

@@ -210,7 +210,6 @@ def _other_version(folder: Path) -> None:
 
 def _scratched(folder: Path) -> None:
     text = (folder / "store.json").read_text()
-    (folder / "store.json").write_text(text.replace('"nowhere"', '"somewhere"', 1) + " ")
     (folder / "store.json").write_text(text.replace('"somewhere"', '"everywhere"', 1))
 
 
@@ -264,6 +263,7 @@ def test_a_scratch_in_a_record_is_found_before_it_is_learnt_from(own: Path, buck
         ({"encodings": {"rgb": {"a": [1, 2]}, "sonar": {}}}, "other modalities"),
         ({"encodings": {"rgb": {"a": [1, 3]}}}, "rgb encoded in another way"),
         ({"size": (32, 48)}, "another size"),
+        ({"reference": "thermal"}, "registered into another sensor"),
     ],
 )
 def test_a_shard_that_does_not_fit_is_refused(
@@ -310,6 +310,10 @@ class Ranges(SimpleHTTPRequestHandler):
         self.wfile.write(part)
         return None
 
+    def send_header(self, keyword: str, value: str) -> None:
+        if keyword != "Content-Length" or self.server.lengths:  # type: ignore[attr-defined]
+            super().send_header(keyword, value)
+
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
@@ -322,7 +326,7 @@ def test_shards_over_http_are_listed_by_a_file(own: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
-        server.ranges = True  # type: ignore[attr-defined]
+        server.ranges = server.lengths = True  # type: ignore[attr-defined]
         here, there = fleet_at(str(own / "may.txt")), fleet_at(f"{address}/may.txt")
         assert here.identity == there.identity == fleet_at(str(own)).identity
         assert_same_read(here, there, CELLS)
@@ -338,11 +342,47 @@ def test_shards_over_http_are_listed_by_a_file(own: Path) -> None:
             find_shards(address, WANTED)
         with pytest.raises(DataError, match="cannot read the list of features"):
             find_shards(f"{address}/june.txt", WANTED)
+        server.lengths = False  # type: ignore[attr-defined]
+        with pytest.raises(DataError, match=r"not known how long http.*features\.bin is"):
+            find_shards(f"{address}/may.txt", WANTED)
         (own / "may.txt").write_text("drives/none\n")
-        for place in (str(own / "may.txt"), f"{address}/may.txt"):
-            with pytest.raises(DataError, match="do not say what they are of"):
-                find_shards(place, WANTED)
+        with pytest.raises(DataError, match="do not say what they are of"):
+            find_shards(f"{address}/may.txt", WANTED)
         server.shutdown()
+
+
+def test_a_list_names_shards(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(own))
+    (own / "lists").mkdir()
+    entries, june = own / "lists" / "may.txt", str(own / "lists" / "may.txt")
+    entries.write_text(f"~/drives/{shard_of(own).name}\n")
+    assert [shard.facts.name for shard in find_shards(june, WANTED)] == ["b"]
+    entries.write_text("../drives/none\n")
+    with pytest.raises(DataError, match=r"no features in .*drives/none(.|\n)*no such folder"):
+        find_shards(june, WANTED)
+    entries.write_text("..\n")
+    with pytest.raises(DataError, match="or it is the folder that has drives/"):
+        find_shards(june, WANTED)
+
+    def forbidden(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    entries.write_text(f"../drives/{shard_of(own).name}\n")
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    for place in (june, str(own)):
+        with pytest.raises(DataError, match=r"cannot read the features in .*drives/\w+\n"):
+            find_shards(place, WANTED)
+
+
+@pytest.mark.parametrize("longer", ["a", "z"])
+def test_which_of_two_stores_of_a_drive_is_kept_does_not_depend_on_their_place(
+    longer: str, tmp_path: Path
+) -> None:
+    for folder in ("a", "z"):
+        write_shard(tmp_path / folder, "b", 100, 6 if folder == longer else 4)
+    (kept,) = fleet_at(str(tmp_path / "a"), str(tmp_path / "z")).shards
+    both = [fleet_at(str(tmp_path / folder)).shards[0].identity for folder in ("a", "z")]
+    assert kept.identity == min(both) != max(both)
 
 
 def test_places_without_shards_are_errors(tmp_path: Path, bucket: Any) -> None:

@@ -160,6 +160,7 @@ class FeaturesJob:
         from unim2_core.cli.learning_data import check_absent, device_of
         from unim2_core.cli.training import features_of
         from unim2_core.data.drive_pictures import DrivePictures, encodings_of
+        from unim2_core.learning.store_facts import Recorded
         from unim2_core.model.frozen import FrozenBackbone
 
         if threads:
@@ -178,7 +179,8 @@ class FeaturesJob:
                 warn=warn,
             )
             check_absent(pictures)
-            store = features_of(pictures, backbone, folder, pictures.drives)
+            recorded = Recorded(pictures.rig.reference, pictures.drives)
+            store = features_of(pictures, backbone, folder, recorded)
             facts = {
                 "frames": len(store),
                 "grid": list(store.grid),

@@ -47,7 +47,8 @@ def command(
         list[str] | None,
         typer.Option(
             help="Features of more drives to learn from, beside --bag: the --out folder or --to "
-            "address of unim2 fleet features, or a text file that lists some; repeatable."
+            "address of unim2 fleet features, or a text file that lists what is below their "
+            "drives/; repeatable."
         ),
     ] = None,
     data: DataSet = None,

@@ -33,6 +33,7 @@ from unim2_core.learning.observers import Observer, Progress, Status
 from unim2_core.learning.selection import loaded, looked_at
 from unim2_core.learning.shard_places import find_shards
 from unim2_core.learning.shards import Fleet, Wanted, chosen_shards
+from unim2_core.learning.store_facts import Recorded
 from unim2_core.learning.trainer import Pictures, Process, Validate
 from unim2_core.learning.training_free import cluster_store
 from unim2_core.model.bundle import Bundle, check_place
@@ -69,7 +70,7 @@ def features_of(
     source: PictureSource,
     backbone: FrozenBackbone,
     cache: Path,
-    drives: Sequence[tuple[str, str]] = (),
+    recorded: Recorded | None = None,
 ) -> FeatureStore:
     """Frozen features of all pictures; says how large they get before it begins.
 
@@ -77,12 +78,14 @@ def features_of(
         source: the pictures.
         backbone: the frozen network.
         cache: folder for features.
-        drives: that they are of, where the store is to say so, see ``open_features``.
+        recorded: where they are from, if the store is to say so, see ``open_features``.
     """
     size = feature_bytes(source, backbone)
     console.print(escape(f"frozen features: at most {size / 1e6:.0f} MB in {cache}"))
     with progress("frozen features", source.limit) as advance:
-        return open_features(source, backbone, cache, progress=advance, warn=warn, drives=drives)
+        return open_features(
+            source, backbone, cache, progress=advance, warn=warn, recorded=recorded
+        )
 
 
 def fleet_of(places: Sequence[str], pictures: DrivePictures, backbone: FrozenBackbone) -> Fleet:
@@ -97,7 +100,9 @@ def fleet_of(places: Sequence[str], pictures: DrivePictures, backbone: FrozenBac
         DataError: there are none, or one is incomplete, damaged, or does not fit.
     """
     encodings = {name: dict(how) for name, how in pictures.encodings.items()}
-    wanted = Wanted(backbone.digest, backbone.name, encodings, pictures.size)
+    wanted = Wanted(
+        backbone.digest, backbone.name, encodings, pictures.size, pictures.rig.reference
+    )
     with console.status("features of the fleet"):
         shards = [shard for place in places for shard in find_shards(place, wanted)]
         fleet = chosen_shards(shards, [digest for _, digest in pictures.drives], warn)

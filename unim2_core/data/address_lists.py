@@ -27,8 +27,9 @@ def listed(place: str, what: str) -> list[str]:
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
-        beside = is_remote(entry) or os.path.isabs(entry) or not base
-        found.append(entry if beside else f"{base}/{entry}")
+        entry = os.path.expanduser(entry)
+        alone = is_remote(entry) or os.path.isabs(entry) or not base
+        found.append(entry if alone else f"{base}/{entry}")
     return found
 
 

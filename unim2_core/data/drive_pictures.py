@@ -164,12 +164,12 @@ class DrivePictures:
         return sentences
 
     @property
-    def drives(self) -> list[tuple[str, str]]:
+    def drives(self) -> tuple[tuple[str, str], ...]:
         """Name, and hex digest of the files, of each drive."""
-        return [
+        return tuple(
             (bag.name, hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest())
             for bag, files in zip(self._bags, self._contents, strict=True)
-        ]
+        )
 
     def fingerprint(self) -> str:
         """Hex digest of everything that decides the pictures: the drives' bytes, and how."""

@@ -22,7 +22,7 @@ from unim2_core.learning.anchored import AnchoredObjective
 from unim2_core.learning.averaging import serving
 from unim2_core.learning.buffer import ReplayBuffer, Sample
 from unim2_core.learning.features import FeatureStore, Standardization
-from unim2_core.learning.hardware import Device, open_machine
+from unim2_core.learning.hardware import Device, Process, open_machine
 from unim2_core.learning.memory import Memory, concatenated, is_held_out
 from unim2_core.learning.methods import Method, recipe
 from unim2_core.learning.pairs import Batches
@@ -76,6 +76,7 @@ class AdapterConfig:
                 f"the adaptation cannot be set up: {', '.join(wrong)}",
                 expected="positive numbers, shares below 1",
                 found=", ".join(str(getattr(self, name)) for name in wrong),
+                remedy="give such values, or leave them out",
             )
 
 
@@ -96,12 +97,20 @@ class Adapter:
         held_refused: near-duplicates of these.
 
     Raises:
-        ModelError: nothing was trained that could be adapted, or the memory is of another model.
+        ModelError: nothing was trained that could be adapted, the memory is of another model, or
+            there are several processes.
     """
 
     def __init__(
         self, bundle: Bundle, memory: Memory, config: AdapterConfig, expected: int
     ) -> None:
+        if Process.current().world > 1:
+            raise ModelError(
+                "an adaptation is the work of one process",
+                expected="one",
+                found=f"{Process.current().world}, started by torchrun",
+                remedy="run it without torchrun",
+            )
         self.config, self.memory, self.expected = config, memory, max(1, expected)
         self.served = Classifier.load(bundle)
         if memory.modalities != self.served.modalities:

@@ -15,10 +15,11 @@ class Ahead:
 
     Args:
         batches: gives the batch of a step, the same whenever it is asked.
+        steps: how many there are; nothing is read beyond the last.
     """
 
-    def __init__(self, batches: Callable[[int], Batch]) -> None:
-        self._batches = batches
+    def __init__(self, batches: Callable[[int], Batch], steps: int) -> None:
+        self._batches, self._steps = batches, steps
         self._pool = ThreadPoolExecutor(1, "batches")
         self._next: tuple[int, Future[Batch]] | None = None
 
@@ -28,5 +29,6 @@ class Ahead:
         if coming is None or coming[0] != step:
             coming = step, self._pool.submit(self._batches, step)
         batch = coming[1].result()
-        self._next = step + 1, self._pool.submit(self._batches, step + 1)
+        if step + 1 < self._steps:
+            self._next = step + 1, self._pool.submit(self._batches, step + 1)
         return batch

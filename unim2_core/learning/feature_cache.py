@@ -33,7 +33,7 @@ from unim2_core.learning.feature_files import (
     cannot_store,
 )
 from unim2_core.learning.features import FeatureStore
-from unim2_core.learning.store_facts import FACTS, StoreFacts
+from unim2_core.learning.store_facts import FACTS, Recorded, StoreFacts
 from unim2_core.model.frozen import FrozenBackbone
 from unim2_core.sensing.warping import registered
 
@@ -57,7 +57,7 @@ def open_features(
     progress: Progress | None = None,
     warn: Warn = _log.warning,
     verify: bool = True,
-    drives: Sequence[tuple[str, str]] = (),
+    recorded: Recorded | None = None,
 ) -> FeatureStore:
     """Features of all pictures of a source, memory-mapped; computed where they are not there yet.
 
@@ -76,8 +76,8 @@ def open_features(
         warn: called with what is odd: another process at work, a damaged record.
         verify: read everything once and hold it against its checksums. What is damaged is
             computed again.
-        drives: name and digest of the files of each drive that the pictures are of; a store that
-            says so can be learnt from without them, see ``shards``.
+        recorded: where the pictures are from; a store that says so can be learnt from without
+            them, see ``shards``.
 
     Raises:
         ModelError: there are no pictures, or a feature is not a number that float16 holds.
@@ -97,8 +97,8 @@ def open_features(
                     _compute(source, backbone, journal, writer, layout, batch, progress)
                 journal = files.read_journal()
     store = files.store(journal, source.classes)
-    if drives and not (folder / FACTS).is_file():
-        facts = StoreFacts.of(source, backbone, layout, store, drives)
+    if recorded and not (folder / FACTS).is_file():
+        facts = StoreFacts.of(source, backbone, layout, store, recorded)
         write_atomically(folder / FACTS, facts.dump())
     return store
 

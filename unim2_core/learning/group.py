@@ -24,7 +24,7 @@ class Group:
     Attributes:
         rank: of this process.
         world: how many there are; in one alone nothing is exchanged.
-        total: rows of the whole batch; of no concern to one alone.
+        total: rows of the whole batch; 0 where there is none, and of no concern to one alone.
     """
 
     rank: int = 0
@@ -36,6 +36,8 @@ class Group:
         """This process's rows of the whole batch."""
         if self.world == 1:
             return slice(None)
+        if not self.total:
+            raise ValueError("these processes have no batch in common")
         return slice(
             self.rank * self.total // self.world, (self.rank + 1) * self.total // self.world
         )

@@ -160,17 +160,20 @@ class Learner:
             if recipe.start == "even":
                 start_evenly(objective.segmenter)
             if recipe.shares is not None:
-                shares, batches = recipe.shares, self.batches(Process())  # not split
+                shares, batches = recipe.shares, self._batches(Process())  # not split
                 shifts = self.group.from_first(
                     lambda: measured_shifts(objective, batches, shares, recipe.trainer.seed)
                 )
                 objective.config = with_shifts(recipe.objective, shifts)
         return objective
 
-    def batches(self, process: Process | None = None) -> Callable[[int], Batch]:
-        """The batch of each step: the part of a process, of this one unless another is given."""
-        process = process or Process.current()
-        batches = Batches(
+    def batches(self) -> Callable[[int], Batch]:
+        """This process's part of the batch of each step."""
+        batches = self._batches(Process.current())
+        return Ahead(batches, self.recipe.trainer.steps) if self.all.remote else batches
+
+    def _batches(self, process: Process) -> Batches:
+        return Batches(
             self.all,
             self.neighbors.indices,
             self.standardization,
@@ -181,7 +184,6 @@ class Learner:
             rank=process.rank,
             world=process.world,
         )
-        return Ahead(batches) if self.all.remote else batches
 
     def classifier(self, objective: Objective) -> Classifier:
         """What would be served of these weights, the largest cluster first."""

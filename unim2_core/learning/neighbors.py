@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from unim2_core.errors import ModelError
+from unim2_core.learning.group import ALONE, Group
 
 BLOCK_BYTES = 128 * 2**20
 """Memory for the similarities of some images to all others, however many images there are."""
@@ -29,7 +30,9 @@ def pooled(features: Tensor, dropout_masks: Tensor | None = None) -> Tensor:
     return F.normalize(means, dim=1)
 
 
-def nearest(descriptors: Tensor, count: int, spans: Tensor | None = None) -> Tensor:
+def nearest(
+    descriptors: Tensor, count: int, spans: Tensor | None = None, group: Group = ALONE
+) -> Tensor:
     """Find the images most alike by dot product, the most alike first.
 
     Args:
@@ -38,6 +41,7 @@ def nearest(descriptors: Tensor, count: int, spans: Tensor | None = None) -> Ten
         spans: (N, 2) int64, from and to (exclusive): the images that are no neighbours of each,
             such as itself and crops of the same picture. None: each image is its own first
             neighbour, as published.
+        group: the processes that each search for some, and all get the whole.
 
     Returns:
         (N, count) int64, on the device of the descriptors.
@@ -56,10 +60,10 @@ def nearest(descriptors: Tensor, count: int, spans: Tensor | None = None) -> Ten
             found=f"{max(available, 0)}",
             remedy="give more images or ask for fewer neighbours",
         )
-    found = torch.empty((total, count), dtype=torch.int64, device=descriptors.device)
+    found = torch.zeros((total, count), dtype=torch.int64, device=descriptors.device)
     rows = min(max(1, BLOCK_BYTES // (4 * max(1, total))), total)
     memory = descriptors.new_empty(rows, total)
-    for start in range(0, total, max(1, rows)):
+    for start in range(0, total, max(1, rows))[group.rank :: group.world]:
         part = descriptors[start : start + rows]
         similarity = torch.mm(part, descriptors.T, out=memory[: len(part)])  # (rows, N)
         if spans is not None:
@@ -67,4 +71,4 @@ def nearest(descriptors: Tensor, count: int, spans: Tensor | None = None) -> Ten
             for row, (first, end) in zip(similarity, excluded, strict=True):
                 row[first:end] = -torch.inf
         found[start : start + rows] = similarity.topk(count, dim=1).indices
-    return found
+    return group.summed(found)

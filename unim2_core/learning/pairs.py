@@ -79,10 +79,11 @@ def describe(
     """
     names = store.modalities[:1] if config.modalities == "reference" else store.modalities
     found = torch.zeros(len(store), len(names), store.dim)
+    looked_at = store.only(names)
     for start in range(0, len(store), BLOCK)[group.rank :: group.world]:
         rows = np.arange(start, min(start + BLOCK, len(store)))
         store.check(rows)
-        read = store.read(rows)
+        read = looked_at.read(rows)
         for index, name in enumerate(names):
             mean, scale = (
                 torch.from_numpy(part[index])
@@ -116,7 +117,7 @@ def find_neighbors(
     standardization: Standardization,
     group: Group = ALONE,
 ) -> Neighbors:
-    """Find the pictures most alike to each; the processes of a group share the reading.
+    """Find the pictures most alike to each; the processes of a group share the work.
 
     In a drive that is too short for the distance in time that is asked for, it is halved until
     every picture has its neighbours, and where there are fewer pictures than that, there are
@@ -127,13 +128,16 @@ def find_neighbors(
             than are asked for.
     """
     descriptors = describe(store, config, standardization, group)
-    return neighbors_of(store, descriptors, config)
+    return neighbors_of(store, descriptors, config, group)
 
 
-def neighbors_of(store: Features, descriptors: Tensor, config: NeighborConfig) -> Neighbors:
+def neighbors_of(
+    store: Features, descriptors: Tensor, config: NeighborConfig, group: Group = ALONE
+) -> Neighbors:
     """As ``find_neighbors``, for pictures that have been described, (N, C) float32."""
     if not config.distinct_sources:
-        return Neighbors(nearest(descriptors, config.count + 1)[:, 1:].numpy(), 0.0)
+        found = nearest(descriptors, config.count + 1, group=group)[:, 1:]
+        return Neighbors(found.numpy(), 0.0)
     order = np.lexsort((store.sources, store.stamps_ns, store.sequences))  # by drive, then time
     spans = _spans(store, order, 0.0)
     count = max(1, min(config.count, _fewest_others(spans)))
@@ -144,9 +148,10 @@ def neighbors_of(store: Features, descriptors: Tensor, config: NeighborConfig) -
             spans = apart
             break
         gap_s = gap_s / 2 if gap_s > SHORTEST_GAP_S else 0.0
-    found = nearest(descriptors[torch.from_numpy(order)], count, torch.from_numpy(spans)).numpy()
-    indices = np.empty_like(found)
-    indices[order] = order[found]
+    ordered, excluded = descriptors[torch.from_numpy(order)], torch.from_numpy(spans)
+    alike = nearest(ordered, count, excluded, group).numpy()
+    indices = np.empty_like(alike)
+    indices[order] = order[alike]
     return Neighbors(indices, gap_s)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,7 @@ def _of_list(place: str, wanted: Wanted) -> list[Shard]:
     def shard(entry: str) -> Shard:
         if is_remote(entry):
             return _remote_shard(entry, _size(entry), wanted)
-        return _local_shard(Path(entry).expanduser(), wanted)
+        return _local_shard(Path(entry), wanted)
 
     entries = [entry.rstrip("/") for entry in listed(place, "features")]
     with ThreadPoolExecutor(READERS) as pool:
@@ -173,11 +174,16 @@ def _of_list(place: str, wanted: Wanted) -> list[Shard]:
 
 def _local(place: str, wanted: Wanted) -> list[Shard]:
     below = Path(place).expanduser() / SHARDS
+    with _readable(place):
+        there = sorted(below.iterdir()) if below.is_dir() else []
+        folders = [path for path in there if path.is_dir()]
+    return [_local_shard(folder, wanted) for folder in folders]
+
+
+@contextmanager
+def _readable(place: str) -> Iterator[None]:
     try:
-        folders = sorted(path for path in below.iterdir() if path.is_dir())
-        return [_local_shard(folder, wanted) for folder in folders]
-    except FileNotFoundError:
-        return []
+        yield
     except OSError as error:
         raise DataError(
             f"cannot read the features in {place}",
@@ -189,14 +195,16 @@ def _local(place: str, wanted: Wanted) -> list[Shard]:
 
 def _local_shard(folder: Path, wanted: Wanted) -> Shard:
     path = folder / RECORDS
-    facts = _facts(_bytes(folder / FACTS), str(folder), wanted)
+    with _readable(str(folder)):
+        said, rows_said = _bytes(folder / FACTS), _bytes(folder / JOURNAL)
+        size = path.stat().st_size if path.is_file() else None
+        there = folder.is_dir()
+    facts = _facts(said, str(folder), wanted, there=there)
 
     def records(rows: Sequence[Row], checksums: Sequence[int]) -> LocalRecords:
         return LocalRecords(path, facts, rows, checksums)
 
-    size = path.stat().st_size if path.is_file() else None
-    journal = Journal.parse(_bytes(folder / JOURNAL) or b"")
-    return opened(facts, journal, size, str(folder), records)
+    return opened(facts, Journal.parse(rows_said or b""), size, str(folder), records)
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -243,7 +251,14 @@ def _size(address: str) -> int | None:
         found = answered(address, lambda: system.info(path)["size"])
     except FileNotFoundError:
         return None
-    return None if found is None else int(found)
+    if found is None:
+        raise DataError(
+            f"it is not known how long {address}/{RECORDS} is",
+            expected="a server that says so (Content-Length)",
+            found="one that does not",
+            remedy="use another server, or copy the features to a disk",
+        )
+    return int(found)
 
 
 def _remote_shard(address: str, size: int | None, wanted: Wanted) -> Shard:
@@ -262,12 +277,20 @@ def _remote_shard(address: str, size: int | None, wanted: Wanted) -> Shard:
     return opened(facts, Journal.parse(contents[1] or b""), size, address, records)
 
 
-def _facts(content: bytes | None, where: str, wanted: Wanted) -> StoreFacts:
+def _facts(content: bytes | None, where: str, wanted: Wanted, *, there: bool = True) -> StoreFacts:
+    if content is None and not there:
+        raise DataError(
+            f"there are no features in {where}",
+            expected="the folder of one drive's features, with " + FACTS,
+            found="no such folder",
+            remedy="check the list",
+        )
     if content is None:
         raise DataError(
             f"the features in {where} do not say what they are of",
             expected=f"{FACTS} beside {RECORDS}",
-            found="none: an older version wrote them, or they are no features",
+            found="none: an older version wrote them, or it is the folder that has "
+            f"{SHARDS}/, not one drive's features below it",
             remedy=AGAIN,
         )
     facts = StoreFacts.parse(content, where)

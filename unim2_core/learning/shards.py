@@ -1,9 +1,9 @@
 """Features of a fleet's drives, learnt from where they lie.
 
 Each drive's store is a shard. Those on a disk or a shared file system are memory-mapped, those
-behind an address are read record by record; none is copied, and memory holds no more than the
-pictures that are asked for. Every record is held against its checksum before anything is learnt
-from it.
+behind an address are read record by record; none is copied, and memory holds the pictures that are
+asked for, and of each picture one descriptor. Every record is held against its checksum before
+anything is learnt from it.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Fleet(Joined):
     """
 
     def __init__(self, shards: Sequence[Shard]) -> None:
-        self.shards = sorted(shards, key=lambda shard: (shard.facts.name, shard.identity))
+        self.shards = sorted(shards, key=_order)
         super().__init__(self.shards)
 
     @property
@@ -171,12 +171,14 @@ class Wanted:
         backbone_name: for messages.
         encodings: of each modality.
         size: height and width of the images.
+        reference: sensor of the rig into whose image the others are registered.
     """
 
     backbone: str
     backbone_name: str
     encodings: dict[str, dict[str, object]]
     size: tuple[int, int]
+    reference: str
 
     def check(self, facts: StoreFacts, where: str) -> None:
         """Hold a shard against it.
@@ -197,6 +199,12 @@ class Wanted:
                 ", ".join(self.encodings),
                 ", ".join(names),
                 f"name some of these with --modalities, or {AGAIN}",
+            ),
+            "registered into another sensor": (
+                facts.reference == self.reference,
+                f"{self.reference}, the reference of the rig of --bag",
+                facts.reference,
+                f"give a rig file with that reference, or {AGAIN}",
             ),
             "of images of another size": (
                 facts.size == tuple(self.size),
@@ -223,6 +231,11 @@ class Wanted:
                 )
 
 
+def _order(shard: Shard) -> tuple[str, str]:
+    """By what it is; where it lies plays no part."""
+    return shard.facts.name, shard.identity
+
+
 def chosen_shards(shards: Sequence[Shard], at_hand: Sequence[str], warn: Warn) -> Fleet:
     """The shards to learn from beside drives at hand, each drive once.
 
@@ -235,7 +248,7 @@ def chosen_shards(shards: Sequence[Shard], at_hand: Sequence[str], warn: Warn) -
         DataError: nothing is left.
     """
     known, kept, digests = set(at_hand), list[Shard](), set[str]()
-    for shard in sorted(shards, key=lambda shard: (shard.facts.name, shard.where)):
+    for shard in sorted(shards, key=_order):
         drives = {digest for _, digest in shard.facts.drives}
         if drives & known:
             warn(f"{shard.facts.name} is given with --bag: its features are taken from there")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,22 @@ from unim2_core.model.frozen import FrozenBackbone
 FACTS = "store.json"
 AGAIN = "run unim2 fleet features again, into a new --out (and --to)"
 
+_AS_THEY_ARE = ("backbone", "backbone_name", "encodings", "pictures", "seen", "reference")
+
 Seen = Literal["everywhere", "somewhere", "nowhere"]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Where the pictures of a store are from.
+
+    Attributes:
+        reference: sensor into whose image all tokens are registered.
+        drives: name, and digest of the files, of each drive.
+    """
+
+    reference: str
+    drives: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,7 @@ class StoreFacts:
         size: height and width of the images, pixels.
         pictures: fingerprint of the source.
         seen: modality -> how much it sees of all pictures.
+        reference: sensor into whose image all tokens are registered.
         drives: name, and digest of the files, of each drive.
     """
 
@@ -44,6 +60,7 @@ class StoreFacts:
     size: tuple[int, int]
     pictures: str
     seen: Mapping[str, Seen]
+    reference: str
     drives: tuple[tuple[str, str], ...]
 
     @classmethod
@@ -53,7 +70,7 @@ class StoreFacts:
         backbone: FrozenBackbone,
         layout: RecordLayout,
         store: FeatureStore,
-        drives: Sequence[tuple[str, str]],
+        recorded: Recorded,
     ) -> StoreFacts:
         """Of a complete store; looks at where the modalities are present."""
         return cls(
@@ -64,7 +81,8 @@ class StoreFacts:
             source.size,
             source.fingerprint(),
             {name: _seen(store, name) for name in store.modalities},
-            tuple((name, digest) for name, digest in drives),
+            recorded.reference,
+            recorded.drives,
         )
 
     def dump(self) -> bytes:
@@ -110,10 +128,7 @@ class StoreFacts:
             ),
             size=(said["size"][0], said["size"][1]),
             drives=tuple((name, digest) for name, digest in said["drives"]),
-            **{
-                name: said[name]
-                for name in ("backbone", "backbone_name", "encodings", "pictures", "seen")
-            },
+            **{name: said[name] for name in _AS_THEY_ARE},
         )
 
     @property
