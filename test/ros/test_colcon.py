@@ -75,6 +75,12 @@ def test_our_modules_import_beside_the_generated_messages(workspace):
     assert modalities == "['rgb']"
 
 
+def test_the_command_is_there(workspace):
+    assert shell(workspace, "command -v unim2").strip().startswith(f"{workspace / 'install'}/")
+    assert "unim2 " in shell(workspace, "unim2 --version")
+    assert "No such command" in shell(workspace, "unim2 nonsense", False)
+
+
 def test_launch_describes_its_arguments(workspace):
     said = shell(workspace, "ros2 launch unim2_ros segment.launch.py --show-args")
     for argument in ("model", "rig", "params_file", "namespace", "use_sim_time", "log_level"):
