@@ -49,7 +49,15 @@ class DataError(Unim2Error):
 
 
 def cause(error: Exception) -> str:
-    """What a library's exception says, in one line: some begin with where they were raised."""
+    """What a library's exception says, in one line: some begin with where they were raised.
+
+    Of the operating system's its own words, of YAML's the place and what is wrong there.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    mark, problem = (getattr(error, name, None) for name in ("problem_mark", "problem"))
+    if mark is not None and problem:
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
     lines = [line.strip() for line in str(error).splitlines()]
     telling = [line for line in lines if line and not line.startswith("Exception from ")]
     return (telling or lines or [""])[0] or type(error).__name__

@@ -116,8 +116,8 @@ def _qos(topic: str) -> QoSProfile:
     return QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def main(args: list[str] | None = None) -> int:
-    """Play a bag; returns the exit status."""
+def arguments() -> argparse.ArgumentParser:
+    """What the command takes."""
     example = "Example: unim2 ros play drive --now"
     parser = argparse.ArgumentParser(prog="unim2 ros play", description=__doc__, epilog=example)
     parser.add_argument("bag", type=Path, help="a rosbag2 directory, .mcap, .db3 or ROS 1 .bag")
@@ -131,6 +131,12 @@ def main(args: list[str] | None = None) -> int:
         help="topic that must have a subscriber first; repeatable",
     )
     parser.add_argument("--wait", type=float, default=30.0, help="seconds to wait for it")
+    return parser
+
+
+def main(args: list[str] | None = None) -> int:
+    """Play a bag; returns the exit status."""
+    parser = arguments()
     options = parser.parse_args(args)
     if not 0 < options.rate < math.inf or options.loops < 1:
         parser.error("expected a rate above 0 and at least one loop")

@@ -5,12 +5,17 @@ python -m unim2_ros.reference > docs/reference/node.md
 
 from __future__ import annotations
 
+import ast
 import json
 from typing import Any
 
+import typer
 from pydantic.fields import FieldInfo
 
+from unim2_core.cli.reference import section
 from unim2_core.sensing.rig import SENSORS, Rig, Sensor
+from unim2_core.shares import share
+from unim2_ros import adapt_node, play_node, view_node
 from unim2_ros.descriptors import constraints, value_type
 from unim2_ros.outputs import OUTPUTS
 from unim2_ros.parameters import (
@@ -52,6 +57,28 @@ _TOPICS_OUT = """
 The header is the reference image's, unchanged. What nobody subscribes to is not computed (`lazy`).
 QoS: reliable, depth 1. History, depth, reliability and durability can be overridden by
 `qos_overrides.<topic>.publisher.<policy>`, topic by topic.
+
+"""
+_SETTING = """
+## Setting parameters
+
+While it runs: `ros2 param set /segment stride 2`, where that column says that it can be changed
+then. At the start: `unim2 ros segment --model site.unim2 -p stride:=2`, or in a file, given with
+`params_file:=node.yaml` or `--params-file node.yaml`:
+
+```yaml
+/**:
+  ros__parameters:
+    stride: 2
+    snapshot_s: 10.0
+    thermal.max_rate_hz: 10.0
+```
+"""
+_BESIDE = """
+## Beside the node
+
+`unim2 ros adapt` is a node `adapt`. It says how far it is under `adapt` in `/diagnostics`, once a
+second, and on `/adapt/status` (`unim2_ros/AdaptationStatus`) where our messages are built.
 
 """
 
@@ -107,8 +134,52 @@ def reference() -> str:
         "\nOf the rig, for each of its sensors; declared when the node is configured, with the "
         "rig's values as defaults:\n\n",
         _table(columns, of_rig),
+        _SETTING,
+        "\n## Launch arguments\n\nAn argument of another name is passed over without a word.\n",
+        *(
+            f"\n`ros2 launch unim2_ros {name}`:\n\n"
+            + _table(("argument", "default", "meaning"), _launch_arguments(name))
+            for name in ("segment.launch.py", "replay.launch.py")
+        ),
+        _BESIDE,
+        section("unim2 ros adapt", typer.main.get_command(adapt_node.app)),
+        "\n",
+        section("unim2 ros view", typer.main.get_command(view_node.app)),
+        "\n## unim2 ros play\n\n",
+        _table(("option", "meaning"), _play_options()),
     ]
     return "".join(parts)
+
+
+def _play_options() -> list[tuple[str, ...]]:
+    actions = play_node.arguments()._actions
+    return [
+        (f"`{' '.join(action.option_strings) or action.dest.upper()}`", action.help or "")
+        for action in actions
+    ]
+
+
+def _launch_arguments(name: str) -> list[tuple[str, ...]]:
+    """Name, default and meaning of each argument of a launch file, which is read and not run."""
+    tree = ast.parse(share(f"launch/{name}").read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    rows = []
+    for call in sorted(calls, key=lambda call: call.lineno):
+        if ast.unparse(call.func) == "DeclareLaunchArgument":
+            given = {word.arg: _text(word.value) for word in call.keywords}
+            default = given.get("default_value", "has to be given")
+            meaning = given["description"].replace("<", "&lt;")
+            rows.append((f"`{_text(call.args[0])}`", default.replace("<", "&lt;"), meaning))
+    return rows
+
+
+def _text(node: ast.expr) -> str:
+    """A text as it is written; what is filled in later in angle brackets."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) for part in node.values)
+    if isinstance(node, ast.FormattedValue):
+        return _text(node.value)
+    return str(node.value) if isinstance(node, ast.Constant) else f"<{ast.unparse(node)}>"
 
 
 def _parameter(name: str, field: FieldInfo, default: str, when: str) -> tuple[str, ...]:

@@ -302,7 +302,7 @@ def test_a_real_score_finds_the_better_of_trials(store: FeatureStore, tmp_path: 
         (lambda content: content.replace("weight: 0.5", "weight: -0.5"), "weight"),
         (lambda content: content.replace("weight: 0.5", "weight: .nan"), "weight"),
         (lambda content: "- a\n- b", "file: Input should be"),
-        (lambda content: "a: [", "while parsing"),
+        (lambda content: "a: [", "line 1, column 5"),
     ],
 )
 def test_settings_that_are_not_right_are_explained(

@@ -51,10 +51,11 @@ def examples(command: Any) -> tuple[str, list[str]]:
 
 def reference() -> str:
     """The page, Markdown."""
-    return _HEAD + "\n".join(_section(name, command) for name, command in commands())
+    return _HEAD + "\n".join(section(name, command) for name, command in commands())
 
 
-def _section(name: str, command: Any) -> str:
+def section(name: str, command: Any) -> str:
+    """What is said of a command; one that passes everything on to a node has its options there."""
     context = command.make_context(name, [], resilient_parsing=True)
     words, shown = examples(command)
     usage = " ".join(command.get_usage(context).removeprefix("Usage:").split())
@@ -62,8 +63,10 @@ def _section(name: str, command: Any) -> str:
         f"## {name}\n",
         words + "\n",
         "```sh\n" + "\n".join(shown) + "\n```\n",
-        f"Usage: `{usage}`\n",
     ]
+    if not context.help_option_names:
+        return "\n".join([*parts, f"[Options](node.md#{name.replace(' ', '-')})\n"])
+    parts.append(f"Usage: `{usage}`\n")
     records = [part.get_help_record(context) for part in command.params]
     rows = [(f"`{names}`", meaning) for names, meaning in filter(None, records)]
     return "\n".join(parts) + ("\n" + table(("option", "meaning"), rows) if rows else "")

@@ -23,7 +23,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from unim2_core.data.labels import IGNORED
-from unim2_core.errors import DataError
+from unim2_core.errors import DataError, cause
 from unim2_core.sensing.rig import DepthDecode, ThermalDecode
 
 Kind = Literal["rgb", "depth", "thermal", "nir", "aolp", "dolp"]
@@ -162,8 +162,8 @@ class FolderFile(_Strict):
             raise DataError(
                 f"cannot read the data set's file {path}",
                 expected="a YAML file with the key modalities",
-                found=str(error),
-                remedy="check the path and the YAML; the README shows such a file",
+                found=cause(error),
+                remedy="check the path and the YAML; docs/reference/files.md has its keys",
             ) from error
         try:
             return cls.model_validate(content)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import ModelError, cause
 from unim2_core.files import write_atomically
 from unim2_core.learning.correspondence import Shifts
 from unim2_core.learning.methods import Recipe
@@ -78,7 +78,7 @@ class Settings(_Strict):
     )
     code_dim: int = Field(ge=1, description="width of a code")
     rate: float = Field(gt=0, allow_inf_nan=False, description="learning rate of the network")
-    origin: Origin | None = Field(None, description="where they come from; null: from hand")
+    origin: Origin | None = Field(None, description="where they come from; null: written by hand")
 
     @property
     def uses_labels(self) -> bool:
@@ -95,7 +95,7 @@ class Settings(_Strict):
         try:
             return cls.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise _unusable(path, str(error)) from error
+            raise _unusable(path, cause(error)) from error
         except ValidationError as error:
             found = "; ".join(
                 f"{'.'.join(map(str, problem['loc'])) or 'file'}: {problem['msg']}"

@@ -33,7 +33,7 @@ from pydantic import (
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import ModelError, cause
 from unim2_core.files import cannot_write, sha256
 
 SUFFIX = ".unim2"
@@ -194,7 +194,7 @@ class Bundle:
             raise ModelError(
                 f"cannot open the model {path}",
                 expected=f"a directory NAME{SUFFIX} with {MANIFEST}",
-                found=error.strerror or str(error),
+                found=f"a directory without {MANIFEST}" if path.is_dir() else cause(error),
                 remedy="make one with: unim2 train --bag BAG --out NAME.unim2",
             ) from error
         try:

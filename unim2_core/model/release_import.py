@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unim2_core.errors import ModelError
+from unim2_core.errors import ModelError, cause
 from unim2_core.model.backbone import DinoV3
 from unim2_core.model.fusion import FusionKind, Normalization
 from unim2_core.model.probes import ClusterProbe, LinearProbe
@@ -163,7 +163,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         found = named[0].split(" was not")[0].strip() if named else "a damaged pickle"
         raise _unreadable(path, found) from error
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
-        raise _unreadable(path, next(iter(str(error).splitlines()), "nothing")) from error
+        known = isinstance(error, OSError | RuntimeError | EOFError)
+        raise _unreadable(path, cause(error) if known else "no zip and no pickle") from error
     state = content.get("state_dict") if isinstance(content, Mapping) else None
     if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
         raise _unreadable(path, "no state_dict of tensors")

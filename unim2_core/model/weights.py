@@ -60,7 +60,7 @@ def resolve_weights(name_or_path: str, *, download: bool = False) -> Path:
             return path
         raise ModelError(
             f"there is no backbone {name_or_path}",
-            expected=f"a file of weights or one of {', '.join(HUB)}",
+            expected=f"a file of weights, tiny, texture, or one of {', '.join(HUB)}",
             found="neither",
             remedy="check the spelling of the name or the path",
         )

@@ -105,7 +105,9 @@ class Encoder:
                 "there is no such encoding",
                 expected=f"preset paper or robot; with {preset} one of {', '.join(possible)}",
                 found=f"modality {modality!r}, preset {preset!r}",
-                remedy="the published method reads depth as hha; else choose preset robot",
+                remedy="the published method reads depth as hha; else choose preset robot"
+                if preset == "paper"
+                else "name one of those",
             )
         for name, (low, high) in (("depth", depth_range_m), ("thermal", thermal_window_k)):
             if not 0 < low < high < float("inf"):

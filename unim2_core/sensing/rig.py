@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from unim2_core.errors import RigError
+from unim2_core.errors import RigError, cause
 
 SENSORS = ("rgb", "depth", "thermal", "nir", "polarization")
 
@@ -160,7 +160,7 @@ class Rig(_Strict):
             raise RigError(
                 f"cannot read the rig file {path}",
                 expected="a YAML file with the keys reference and sensors",
-                found=str(error),
+                found=cause(error),
                 remedy="write a first one with: unim2 rig BAG --out rig.yaml",
             ) from error
         return cls.parse(content, source=str(path))
