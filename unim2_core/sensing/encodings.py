@@ -69,16 +69,16 @@ ENCODINGS = {
     "bgra8": Encoding("color", _U8, 4, cv2.COLOR_BGRA2RGB),
     "8UC4": Encoding("color", _U8, 4, cv2.COLOR_BGRA2RGB),
     "bgra16": Encoding("color", _U16, 4, cv2.COLOR_BGRA2RGB),
-    # ROS names a pattern by its first 2x2 block, as the long OpenCV names do. The short ones
-    # (COLOR_BayerBG2RGB) name the block one pixel further down and right.
-    "bayer_rggb8": Encoding("bayer", _U8, 1, cv2.COLOR_BayerRGGB2RGB),
-    "bayer_bggr8": Encoding("bayer", _U8, 1, cv2.COLOR_BayerBGGR2RGB),
-    "bayer_grbg8": Encoding("bayer", _U8, 1, cv2.COLOR_BayerGRBG2RGB),
-    "bayer_gbrg8": Encoding("bayer", _U8, 1, cv2.COLOR_BayerGBRG2RGB),
-    "bayer_rggb16": Encoding("bayer", _U16, 1, cv2.COLOR_BayerRGGB2RGB),
-    "bayer_bggr16": Encoding("bayer", _U16, 1, cv2.COLOR_BayerBGGR2RGB),
-    "bayer_grbg16": Encoding("bayer", _U16, 1, cv2.COLOR_BayerGRBG2RGB),
-    "bayer_gbrg16": Encoding("bayer", _U16, 1, cv2.COLOR_BayerGBRG2RGB),
+    # ROS names a pattern by its first 2x2 block, OpenCV by the block one pixel further down and
+    # right. (Its longer names, which do as ROS does, came after the OpenCV of Ubuntu 22.04.)
+    "bayer_rggb8": Encoding("bayer", _U8, 1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": Encoding("bayer", _U8, 1, cv2.COLOR_BayerRG2RGB),
+    "bayer_grbg8": Encoding("bayer", _U8, 1, cv2.COLOR_BayerGB2RGB),
+    "bayer_gbrg8": Encoding("bayer", _U8, 1, cv2.COLOR_BayerGR2RGB),
+    "bayer_rggb16": Encoding("bayer", _U16, 1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr16": Encoding("bayer", _U16, 1, cv2.COLOR_BayerRG2RGB),
+    "bayer_grbg16": Encoding("bayer", _U16, 1, cv2.COLOR_BayerGB2RGB),
+    "bayer_gbrg16": Encoding("bayer", _U16, 1, cv2.COLOR_BayerGR2RGB),
     "uyvy": Encoding("yuv422", _U8, 2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422": Encoding("yuv422", _U8, 2, cv2.COLOR_YUV2RGB_UYVY),
     "yuyv": Encoding("yuv422", _U8, 2, cv2.COLOR_YUV2RGB_YUYV),
