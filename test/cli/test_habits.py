@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import click
 import pytest
+import typer
 from checkout import ROOT, needs_checkout
 from rich.console import Console
 from rich.progress import Progress
@@ -19,7 +20,7 @@ from scenes import write_bag
 from typer.testing import CliRunner
 
 from unim2_core.cli.console import _Rate
-from unim2_core.cli.main import app
+from unim2_core.cli.main import app, reported
 from unim2_core.cli.reference import commands, examples
 
 ERRORS = {"Unim2Error", "DecodeError", "BagError", "RigError", "ModelError", "DataError"}
@@ -82,6 +83,18 @@ def test_quiet_says_what_is_wrong_and_nothing_else(tmp_path):
     # It is asked for anew by every call.
     assert "Topics" in loud.stdout
     assert "Topics" in CliRunner().invoke(app, arguments[:2]).stdout
+
+
+def test_a_package_that_is_not_installed_is_named(capsys):
+    def lacking(name):
+        raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+    with pytest.raises(typer.Exit) as end:
+        reported(lacking)("scipy")
+    said = capsys.readouterr().err
+    assert end.value.exit_code == 1 and "the Python package scipy" in said and "to do" in said
+    with pytest.raises(ModuleNotFoundError):  # one of our own is a fault of ours
+        reported(lacking)("unim2_core.absent")
 
 
 def test_the_bar_shows_a_rate():

@@ -78,11 +78,25 @@ def reported(command: Callable[..., Any]) -> Callable[..., Any]:
         except Unim2Error as error:
             fail(error)
             raise typer.Exit(1) from error
+        except ModuleNotFoundError as error:
+            if str(error.name).startswith(("unim2_core", "unim2_ros")):
+                raise
+            fail(_not_installed(str(error.name)))
+            raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
             errors.print("interrupted; nothing was left half-written")
             raise typer.Exit(INTERRUPTED) from interrupt
 
     return run
+
+
+def _not_installed(package: str) -> Unim2Error:
+    return Unim2Error(
+        "this needs more than what is installed",
+        expected=f"the Python package {package}",
+        found="none",
+        remedy=f"pip install 'unim2[train,view]', or {package} alone",
+    )
 
 
 for _name, _module in COMMANDS.items():
