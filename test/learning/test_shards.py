@@ -208,6 +208,12 @@ def _other_version(folder: Path) -> None:
     (folder / "store.json").write_text(json.dumps(facts | {"version": 0}))
 
 
+def _of_no_reference(folder: Path) -> None:
+    facts = json.loads((folder / "store.json").read_text())
+    del facts["reference"]
+    (folder / "store.json").write_text(json.dumps(facts))
+
+
 def _scratched(folder: Path) -> None:
     text = (folder / "store.json").read_text()
     (folder / "store.json").write_text(text.replace('"somewhere"', '"everywhere"', 1))
@@ -217,6 +223,7 @@ DAMAGE = {
     "no facts": (lambda f: (f / "store.json").unlink(), "do not say what they are of"),
     "empty facts": (lambda f: (f / "store.json").write_bytes(b""), "no JSON of that form"),
     "other version": (_other_version, "of another version"),
+    "no reference": (_of_no_reference, "of another version.*without reference"),
     "scratched facts": (_scratched, "another checksum"),
     "no records": (lambda f: (f / "features.bin").unlink(), "of b are incomplete.*no file"),
     "cut records": (_cut, "of b are incomplete"),

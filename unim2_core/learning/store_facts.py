@@ -102,11 +102,13 @@ class StoreFacts:
             checksum, version = said.pop("checksum"), said["version"]
         except (ValueError, TypeError, KeyError, AttributeError):
             checksum, said, version = None, None, None
-        if said is not None and version != FORMAT_VERSION:
+        lacking = [name for name in _AS_THEY_ARE if said is not None and name not in said]
+        if said is not None and (version != FORMAT_VERSION or lacking):
             raise DataError(
                 f"the features in {where} are of another version",
-                expected=f"version {FORMAT_VERSION} in {FACTS}",
-                found=str(version),
+                expected=f"version {FORMAT_VERSION} in {FACTS}, with {', '.join(_AS_THEY_ARE)}",
+                found=f"version {version}"
+                + (f", without {', '.join(lacking)}" if lacking else ""),
                 remedy=AGAIN,
             )
         if said is None or checksum != _checksum(said):
