@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from picture_samples import Means, Pictures, picture
 
 from unim2_core.data.labels import Classes
@@ -18,6 +21,10 @@ from unim2_core.learning.store_facts import Recorded
 
 ENCODINGS: dict[str, dict[str, object]] = {"rgb": {"a": [1, 2]}, "thermal": {}}
 WANTED = Wanted("means", "Means", ENCODINGS, (16, 24), "rgb")
+ROWS = np.array([7, 0, 13, 7, 5])
+CELLS = np.array([[5, 1], [0, 2], [3, 3], [4, 5], [1, 0]])
+SIZES = {"b": (100, 6), "a": (200, 5), "c": (300, 4)}
+"""Name of a drive -> number of its first picture, and how many there are."""
 
 
 @dataclass
@@ -56,3 +63,26 @@ def store_of(
 def fleet_at(*places: str) -> Fleet:
     """All shards of some places."""
     return chosen_shards([s for p in places for s in find_shards(p, WANTED)], (), print)
+
+
+def write_fleet(place: Path) -> Path:
+    for name, (first, count) in SIZES.items():
+        write_shard(place, name, first, count)
+    return place
+
+
+def shard_of(place: Path, name: str = "b") -> Path:
+    (found,) = (
+        path.parent
+        for path in place.glob("drives/*/store.json")
+        if json.loads(path.read_text())["drives"][0][0] == name
+    )
+    return found
+
+
+def assert_same_read(one: Any, other: Any, cells: np.ndarray | None) -> None:
+    for mine, its in zip(one.read(ROWS, cells), other.read(ROWS, cells), strict=True):
+        assert list(mine) == list(its)
+        for name in mine:
+            assert mine[name].dtype == its[name].dtype
+            np.testing.assert_array_equal(mine[name], its[name])
