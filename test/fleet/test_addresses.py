@@ -116,10 +116,12 @@ def test_refusals_and_silence_are_told_apart(
         list_drives(["s3://robots/elsewhere/*"])
     with pytest.raises(DataError, match="does not answer"):
         answered("s3://robots", lambda: time.sleep(5), limit_s=0.1)
-    began = time.monotonic()
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes calls, says nothing
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr("unim2_core.data.addresses.ANSWER_S", 1.0)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,  # takes calls, says nothing
+        monkeypatch.context() as impatient,
+    ):
+        impatient.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        impatient.setattr("unim2_core.data.addresses.ANSWER_S", 1.0)
         s3fs.S3FileSystem.clear_instance_cache()
         with pytest.raises(DataError, match="AWS_ACCESS_KEY_ID"):
             list_drives(["s3://robots/drives/*"])
@@ -131,4 +133,3 @@ def test_refusals_and_silence_are_told_apart(
     with pytest.raises(DataError, match="NoCredentialsError"):
         list_drives(["s3://robots/drives/*"])
     s3fs.S3FileSystem.clear_instance_cache()
-    assert time.monotonic() - began < 30
