@@ -42,6 +42,8 @@ NAME = "dinov3_vits16"
 MODALITY_NAMES = ("rgb", "depth", "thermal", "nir", "aolp")
 HEIGHT, WIDTH, CLUSTERS, SQUARE = 480, 640, 27, 320
 PARTS = ("backbone", "square", "head")
+ATTENTIONS = ("eager", "sdpa")
+"""Of transformers: every product apart, and torch's fused one, which is its default."""
 
 Runs = Mapping[str, Callable[[], object]]
 
@@ -105,12 +107,12 @@ def product() -> Callable[[], object]:
 
 
 def backbone(folder: Path, rounds: int, threads: int) -> dict[str, Any]:
-    """One image 480x640 on every engine beside transformers in torch, eager float32."""
+    """One image 480x640 on every engine beside transformers in torch."""
     images = np.random.default_rng(0).integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8)
     path = exported(folder)
     runs: dict[str, Callable[[], object]] = {"float32 matrix product": product()}
     try:
-        runs["transformers, torch eager fp32"] = theirs(images)
+        runs |= {f"transformers, {name}": theirs(images, name) for name in ATTENTIONS}
     except ImportError as error:
         console.print(f"NOT compared with transformers: {error}")
     ours = DinoV3(BACKBONES[NAME])
@@ -130,15 +132,16 @@ def backbone(folder: Path, rounds: int, threads: int) -> dict[str, Any]:
         runs[f"{name} {precision}"] = lambda graph=graph: graph({"images": images})  # type: ignore[misc]
     taken = in_turns(runs, rounds)
     gflop, peak = gflop_of(HEIGHT, WIDTH), peak_of(taken)
-    beside = taken.get("transformers, torch eager fp32")
-    table = Table("engine", "ms", "GFLOP/s", "of matrix product", "times transformers' speed")
+    beside = [taken.get(f"transformers, {name}") for name in ATTENTIONS]
+    faster = [f"times transformers' speed, attention {name}" for name in ATTENTIONS]
+    table = Table("engine", "ms", "GFLOP/s", "of matrix product", *faster)
     for name, seconds in taken.items():
         if name.startswith("float32"):
             continue
         table.add_row(
             *(name, f"{1e3 * seconds:.0f}", f"{gflop / seconds:.0f}"),
             f"{100 * gflop / seconds / peak:.0f} %",
-            "-" if beside is None else f"{beside / seconds:.2f}",
+            *("-" if other is None else f"{other / seconds:.2f}" for other in beside),
         )
     table.title = f"{NAME}, one image {WIDTH}x{HEIGHT}, {gflop:.1f} GFLOP, {threads} threads"
     console.print(table)
@@ -150,19 +153,20 @@ def peak_of(taken: Mapping[str, float]) -> float:
     return 2e-9 * SIDE**3 / taken["float32 matrix product"]
 
 
-def theirs(images: np.ndarray) -> Callable[[], object]:
-    """The same network of transformers on as large an image."""
+def theirs(images: np.ndarray, attention: str) -> Callable[[], object]:
+    """The same network of transformers in torch, not compiled, float32, on as large an image."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     size = BACKBONES[NAME]
-    model = DINOv3ViTModel(
+    model = DINOv3ViTModel._from_config(
         DINOv3ViTConfig(
             hidden_size=size.embed_dim,
             intermediate_size=size.ffn_dim,
             num_hidden_layers=size.depth,
             num_attention_heads=size.num_heads,
             num_register_tokens=size.n_storage,
-        )
+        ),
+        attn_implementation=attention,
     ).eval()
     pixels = torch.zeros(1, 3, *images.shape[1:3])
     run: Callable[[], object] = torch.no_grad()(lambda: model(pixels))

@@ -42,8 +42,8 @@ class HeadWeights:
 
     @classmethod
     def padded(cls, version: str, weights: Weights, served: Table) -> HeadWeights:
-        """Copy weights; what is added counts as not in use."""
-        inputs = {name: np.array(array, np.float32) for name, array in weights.items()}
+        """Fill up the last slots; what is added counts as not in use."""
+        inputs = {name: np.asarray(array, np.float32) for name, array in weights.items()}
         clusters = len(inputs["valid"])
         added = -clusters % SLOTS
         for name in BY_CLUSTER:
@@ -74,7 +74,9 @@ class ServedHeads:
 
         Args:
             version: of the model that they are from.
-            weights: as ``Bundle.weights`` gives them; only the number of clusters may differ.
+            weights: as ``Bundle.weights`` gives them; only the number of clusters may differ. The
+                arrays are kept, not copied (new memory is most of what a copy takes beside frames
+                that run): nobody may change them afterwards.
             served: as ``Manifest.served`` gives it; None: as the version before.
 
         Raises:
@@ -95,7 +97,7 @@ class ServedHeads:
         served = self.current.served if served is None else served
         fresh = HeadWeights.padded(version, weights, served)
         for name, array in fresh.inputs.items():
-            if not np.isfinite(array).all():
+            if not np.isfinite([array.min(), array.max()]).all():  # no array of booleans in between
                 raise self._unfit(version, f"{name} finite", "values that are not")
         self._earlier.append(self.current)
         self.current = fresh  # one assignment: a frame sees the old or the new one
