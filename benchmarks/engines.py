@@ -133,7 +133,7 @@ def backbone(folder: Path, rounds: int, threads: int) -> dict[str, Any]:
     taken = in_turns(runs, rounds)
     gflop, peak = gflop_of(HEIGHT, WIDTH), peak_of(taken)
     beside = [taken.get(f"transformers, {name}") for name in ATTENTIONS]
-    faster = [f"times transformers' speed, attention {name}" for name in ATTENTIONS]
+    faster = [f"times transformers, {name}" for name in ATTENTIONS]
     table = Table("engine", "ms", "GFLOP/s", "of matrix product", *faster)
     for name, seconds in taken.items():
         if name.startswith("float32"):
