@@ -2,7 +2,8 @@
 
     python benchmarks/live_faults.py --seconds 4 --rate 30
 
-Four cameras of 640x480, the node in a process of its own, an engine that answers at once. A row a
+Four cameras of 640x480, the node in a process of its own, an engine that answers at once;
+where rgb is silent the node falls back to depth, then to thermal. A row a
 case: the output's rate, the longest time without an output, the share of images that each sensor
 took part in while the fault was there, and how long after its end the first report came in which
 every sensor took part in every image again (reports are a second apart).
@@ -23,7 +24,7 @@ from rich.table import Table
 
 from unim2_core.cli.console import console, write_json
 
-AUXILIARY = ("depth", "thermal", "polarization")
+FALLBACK = "fallback_references:=depth,thermal"
 RECOVERY_S = 6.0
 _WITHOUT = re.compile(r"(\d+) of (\d+)")
 
@@ -52,6 +53,7 @@ def _jump(seconds: float) -> Set:
 CASES: dict[str, Set] = {
     "nothing": _faulty(),
     **{f"{sensor} is dead": _faulty(**{sensor: Fault(dead=True)}) for sensor in ENCODINGS},
+    "rgb and depth are dead": _faulty(rgb=Fault(dead=True), depth=Fault(dead=True)),
     "jitter of 10 ms on all": every(lambda: Fault(jitter_s=0.01)),
     "5 % loss on all": every(lambda: Fault(loss=0.05)),
     "thermal stamps 30 ms late": _faulty(thermal=Fault(offset_s=0.03)),
@@ -71,7 +73,7 @@ def measure(bench: Bench, put: Set, seconds: float) -> dict[str, float]:
     gaps = np.diff([begin, *inside, end])
     figures = {"rate_hz": len(inside) / (end - begin), "gap_ms": 1e3 * gaps.max()}
     reports = [entries for at, entries in bench.listener.reports if begin + 1 < at <= end + 0.5]
-    for sensor in AUXILIARY:
+    for sensor in ENCODINGS:
         figures[f"{sensor} %"] = 100 * _share(reports, sensor)
     every(Fault)(bench)
     cured = time.monotonic()
@@ -79,7 +81,7 @@ def measure(bench: Bench, put: Set, seconds: float) -> dict[str, float]:
     while time.monotonic() < cured + RECOVERY_S:
         time.sleep(0.1)
         at, entries = bench.listener.reports[-1]
-        whole = all(_share([entries], sensor) == 1 for sensor in AUXILIARY)
+        whole = all(_share([entries], sensor) == 1 for sensor in ENCODINGS)
         flowing = any(arrival > cured for arrival in bench.listener.arrivals[-5:])
         if at > cured and whole and flowing:
             figures["recovery_s"] = at - cured
@@ -110,13 +112,13 @@ def main() -> None:
     rows = {}
     with (
         tempfile.TemporaryDirectory() as folder,
-        running(Path(folder), options.rate, domain=91) as bench,
+        running(Path(folder), options.rate, FALLBACK, domain=91) as bench,
     ):
         time.sleep(2)
         for name, put in CASES.items():
             rows[name] = measure(bench, put, options.seconds)
         survived = bench.process.poll() is None
-    columns = ("Hz out", "longest gap ms", *(f"{s} used %" for s in AUXILIARY), "recovered s")
+    columns = ("Hz out", "longest gap ms", *(f"{s} used %" for s in ENCODINGS), "recovered s")
     table = Table("fault", *columns, title=f"four cameras 640x480 at {options.rate:g} Hz")
     for name, figures in rows.items():
         table.add_row(name, *(f"{value:.1f}" for value in figures.values()))

@@ -192,14 +192,14 @@ class Bench:
 
 
 @contextmanager
-def running(folder: Path, rate_hz: float, *, domain: int) -> Iterator[Bench]:
-    """Train, start the node and the cameras, and wait until masks come."""
+def running(folder: Path, rate_hz: float, *parameters: str, domain: int) -> Iterator[Bench]:
+    """Train, start the node with parameters NAME:=VALUE and the cameras, wait for masks."""
     model = make_model(folder)
     (folder / "rig.yaml").write_text(RIG.dump())
     os.environ |= {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     use_shipped_profile()
     program = Path(__file__).with_name("constant_engine.py")
-    given = [f"model:={model}", f"rig:={folder / 'rig.yaml'}"]
+    given = [f"model:={model}", f"rig:={folder / 'rig.yaml'}", *parameters]
     given.append("qos_overrides./segment/segmentation.publisher.depth:=20")
     process = subprocess.Popen(
         [sys.executable, str(program), "--ros-args", *(w for g in given for w in ("-p", g))]

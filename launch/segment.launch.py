@@ -25,6 +25,7 @@ PARAMETERS = {
     "precision": str,
     "device": str,
     "half_auxiliaries": bool,
+    "fallback_references": str,
     "autostart": bool,
     "watch_model": float,
     "use_sim_time": bool,
@@ -90,6 +91,12 @@ def _arguments() -> list[DeclareLaunchArgument]:
             choices=["", *BOOLEAN],
             description="All sensors but the reference at half the resolution; "
             "empty: as in params_file, else false",
+        ),
+        DeclareLaunchArgument(
+            "fallback_references",
+            default_value="",
+            description="Sensors, as in thermal,depth, whose images are segmented while the "
+            "reference is silent; empty: as in params_file, else none",
         ),
         DeclareLaunchArgument(
             "autostart",

@@ -143,6 +143,7 @@ class ApproximateSynchronizer:
         members = dict(zip(self._names, items, strict=True))
         reference = members[self._reference]
         return MatchedSet(
+            self._reference,
             reference.stamp_ns,
             {name: Member(item.stamp_ns, item.payload) for name, item in members.items()},
             {},

@@ -48,6 +48,7 @@ class Configured:
         settings = parameters.table
         self._node, self._parameters, self._record = node, parameters, record
         rig = parameters.adopt(pipeline.rig)
+        settings.check_fallbacks(rig)
         self.server = ModelServer(pipeline, settings)
         self.segmenting: Segmenting | None = None
         self._paused = False

@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter
 from unim2_core.errors import RigError, Unim2Error
 from unim2_core.inference.backends import AUTO, Backend, Device, Precision
 from unim2_core.model.bundle import MANIFEST
-from unim2_core.sensing.intake import Matching
+from unim2_core.sensing.intake import Matching, with_fallback
 from unim2_core.sensing.rig import Rig, Sensor
 from unim2_ros.approximate import ApproximateSynchronizer, message_filters
 from unim2_ros.descriptors import descriptor
@@ -66,6 +66,11 @@ class SegmentParameters(BaseModel):
     sync_queue: int = _unconfigured(
         10, "sync approximate: images of a sensor that wait for partners", ge=1, le=1000
     )
+    fallback_references: str = _unconfigured(
+        "",
+        "sensors, best first, as in thermal,depth: while the reference is silent the outputs are "
+        "for the images of the first that speaks, with its stamps, frame and size; empty: none",
+    )
     overlay_alpha: float = _running(0.5, "share of class colour in overlay", ge=0, le=1)
     stride: int = _running(
         1, "outputs have one pixel in so many of the reference image", ge=1, le=16
@@ -95,8 +100,37 @@ class SegmentParameters(BaseModel):
         return Rig.default(sensors, root="")
 
     @property
+    def fallbacks(self) -> tuple[str, ...]:
+        """``fallback_references`` by name."""
+        return tuple(filter(None, map(str.strip, self.fallback_references.split(","))))
+
+    def check_fallbacks(self, rig: Rig) -> None:
+        """Check that a rig has every sensor to fall back to, and may do without its reference.
+
+        Raises:
+            Unim2Error: it lacks one, or its reference is required.
+        """
+        unknown = [name for name in self.fallbacks if name not in rig.sensors]
+        if unknown:
+            raise Unim2Error(
+                f"fallback_references: there is no {unknown[0]} to fall back to",
+                expected=f"some of {', '.join(rig.sensors)}, which model and rig have",
+                found=self.fallback_references,
+                remedy=_REMEDY,
+            )
+        if self.fallbacks and rig.sensors[rig.reference].required:
+            raise Unim2Error(
+                "fallback_references has no use where the reference is required",
+                expected=f"{rig.reference}.required false",
+                found="true",
+                remedy="let it be false, or leave fallback_references empty",
+            )
+
+    @property
     def matching(self) -> Matching | None:
         """What matches images; None: our synchronizer."""
+        if self.fallbacks:
+            return with_fallback(self.fallbacks)
         if self.sync == "unim2":
             return None
         return lambda rig: ApproximateSynchronizer(rig, self.sync_slop_s, self.sync_queue)
@@ -167,6 +201,13 @@ class Parameters:
             )
         if self.table.sync == "approximate":
             message_filters()
+            if self.table.fallbacks:
+                raise Unim2Error(
+                    "sync: approximate cannot do without a sensor",
+                    expected="no fallback_references with it",
+                    found=self.table.fallback_references,
+                    remedy="set sync:=unim2, or leave fallback_references empty",
+                )
         return self.table
 
     def adopt(self, rig: Rig) -> Rig:

@@ -13,7 +13,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from unim2_core.inference.pipeline import Segmentation
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.frames import Frame, FrameSet
-from unim2_core.sensing.poses import Pose
+from unim2_core.sensing.poses import Pose, SensorPoses
 from unim2_core.sensing.reprojection import DepthProjection, fill_small_holes
 from unim2_core.sensing.rig import Extrinsics, Rig
 
@@ -52,24 +52,13 @@ class CloudMaker:
     """
 
     def __init__(self, rig: Rig) -> None:
-        self._pose: Pose | None = None
-        self._placed: Extrinsics | None = None
+        self._poses = SensorPoses(rig)
         self._rays: tuple[Intrinsics, NDArray[np.float32]] | None = None
         self._projection: tuple[object, DepthProjection] | None = None
-        sensor = rig.sensors.get(DEPTH)
-        if sensor is not None and rig.reference != DEPTH:
-            self.place(DEPTH, sensor.extrinsics)
 
     def place(self, sensor: str, extrinsics: Extrinsics | None) -> None:
-        """Take in where a sensor is; only that of the depth camera matters.
-
-        Raises:
-            RigError: that is not a rigid motion.
-        """
-        if sensor == DEPTH and extrinsics != self._placed:
-            self._pose = Pose.of(extrinsics) if extrinsics else None
-            self._placed = extrinsics
-            self._projection = None
+        """Take in where a sensor is; see ``SensorPoses``."""
+        self._poses.place(sensor, extrinsics)
 
     def __call__(self, frames: FrameSet, result: Segmentation, header: Any) -> PointCloud2 | None:
         """The cloud of one segmented set; None without depth or the reference's calibration.
@@ -84,8 +73,10 @@ class CloudMaker:
             return None
         size = (result.classes.shape[0], result.classes.shape[1])
         camera = reference.camera.scaled(size)
+        own = reference is depth  # nothing to reproject
+        pose = None if own else self._poses.seen_from(frames.reference, DEPTH)
         return cloud_message(
-            self._depth(depth, camera),
+            self._depth(depth, camera, pose),
             self._rays_of(camera),
             result.picture(frames),
             result.classes,
@@ -93,10 +84,10 @@ class CloudMaker:
             header,
         )
 
-    def _depth(self, frame: Frame, camera: Intrinsics) -> NDArray[np.float32]:
+    def _depth(self, frame: Frame, camera: Intrinsics, pose: Pose | None) -> NDArray[np.float32]:
         """(h, w) float32 metres in the reference camera, NaN where nothing was measured."""
         size = (camera.height, camera.width)
-        if self._pose is None or frame.camera is None:
+        if pose is None or frame.camera is None:
             depth_m = np.asarray(frame.data, np.float32)
             if frame.valid is not None:
                 depth_m = np.where(frame.valid, depth_m, np.nan)
@@ -104,9 +95,9 @@ class CloudMaker:
                 depth_m = cv2.resize(depth_m, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
             return np.where(depth_m > 0, depth_m, np.float32(np.nan))
         own = frame.camera.scaled((frame.height, frame.width))
-        key = (own, camera)
+        key = (own, camera, pose)
         if self._projection is None or self._projection[0] != key:
-            self._projection = key, DepthProjection(own, self._pose, camera)
+            self._projection = key, DepthProjection(own, pose, camera)
         inverse = fill_small_holes(self._projection[1](frame.data, frame.valid))
         if inverse.shape != size:
             inverse = cv2.resize(inverse, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)

@@ -91,6 +91,7 @@ class Reporter:
             return OK, "paused: nothing is segmented until ~/pause is called with false"
         warnings = [
             *_dropped(grown),
+            *_fallback(node.segmenting),
             *node.outputs.complaints(),
             *self._falling_behind(grown),
             *node.server.pipeline.engine.refused,
@@ -150,6 +151,15 @@ def _model(server: ModelServer) -> dict[str, object]:
             for sensor, method in server.pipeline.registration.items()
         },
     }
+
+
+def _fallback(segmenting: Segmenting) -> list[str]:
+    if not segmenting.fallback:
+        return []
+    return [
+        f"{segmenting.rig.reference} is silent: the outputs are for {segmenting.fallback} images, "
+        "with their frame and size, until it is back"
+    ]
 
 
 def _dropped(grown: Mapping[str, int]) -> list[str]:

@@ -88,6 +88,7 @@ class Segmenting:
         self._record, self._snapshots = record, snapshots
         self._skipped: Counter[str] = Counter({IDLE: 0})
         self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
+        self._leading = rig.reference
         self._streams = Streams(node, rig, self._hand_over, matching, self._noted)
         self._worker: LatestWorker[_Work] = LatestWorker(self._segment, self._failed)
 
@@ -101,6 +102,11 @@ class Segmenting:
         self._streams.retune(rig)
         self._facts = {name: SensorFacts(sensor) for name, sensor in rig.sensors.items()}
 
+    @property
+    def fallback(self) -> str:
+        """The sensor whose images are segmented in place of the reference's; empty: none."""
+        return "" if self._leading == self.rig.reference else self._leading
+
     # --- in ---------------------------------------------------------------------------------
 
     def _noted(self, topic: str, sensor: str, message: Any, now_ns: int) -> None:
@@ -110,6 +116,7 @@ class Segmenting:
 
     def _hand_over(self, matched: list[MatchedSet[Parts]]) -> None:
         for one in matched:
+            self._lead(one.reference)
             for name, facts in self._facts.items():
                 facts.note_set(one.missing, name)
             if self.paused:
@@ -118,6 +125,13 @@ class Segmenting:
                 self._skipped[IDLE] += 1
             else:
                 self._worker.put((one, time.perf_counter()))
+
+    def _lead(self, sensor: str) -> None:
+        if sensor != self._leading:
+            before, self._leading = self._leading, sensor
+            self._node.get_logger().info(
+                f"the outputs are for {sensor} images now, and were for {before} images"
+            )
 
     # --- work -------------------------------------------------------------------------------
 
@@ -172,7 +186,7 @@ class Segmenting:
     # --- out --------------------------------------------------------------------------------
 
     def counters(self) -> dict[str, int]:
-        """Every reference image since activation, by what became of it, and other counts."""
+        """Every image that was to be segmented, by what became of it, and other counts."""
         return {
             **self._streams.counters,
             "published": self._worker.finished,
@@ -191,10 +205,9 @@ class Segmenting:
             name: of the node.
             counts: all counts.
         """
-        reference = self.rig.reference
-        newest_ns = self._facts[reference].newest_ns
+        newest_ns = self._facts[self._leading].newest_ns
         told = {
-            sensor: facts.take(0 if sensor == reference else newest_ns)
+            sensor: facts.take(0 if sensor == self._leading else newest_ns)
             for sensor, facts in self._facts.items()
         }
         entries = []

@@ -102,7 +102,7 @@ class Transforms:
             self._node.destroy_subscription(self._subscriptions.pop())
 
     def _look_up(self) -> None:
-        reference = self._frames.get(self._reference)
+        reference = self._overrides[self._reference] or self._frames.get(self._reference)
         if not reference:
             return
         found = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,9 +15,10 @@ rclpy = pytest.importorskip("rclpy", reason="rclpy is not installed: pip install
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from unim2_core.errors import Unim2Error
 from unim2_core.inference.backends import Backend
 from unim2_core.sensing.rig import Rig
-from unim2_ros.parameters import Parameters
+from unim2_ros.parameters import Parameters, SegmentParameters
 
 pytestmark = pytest.mark.ros
 RIG = Rig.parse({"sensors": {"rgb": {"topic": "a"}, "thermal": {"topic": "b", "max_age_s": 0.2}}})
@@ -136,3 +138,34 @@ def test_while_unconfigured_everything_but_autostart_may_be_changed(
     assert _set(node, "backend", "openvino") == (True, "")
     assert parameters.validate().backend == "openvino"
     assert not changes
+
+
+@pytest.mark.parametrize(
+    ("given", "required", "said"),
+    [
+        ("thermal", False, ""),
+        ("", True, ""),
+        ("thermal, nir", False, "no nir to fall back to"),
+        ("thermal", True, "where the reference is required"),
+    ],
+)
+def test_sensors_to_fall_back_to(given: str, required: bool, said: str) -> None:
+    settings = SegmentParameters(model="m", fallback_references=given)
+    rig = Rig.parse(
+        {"sensors": {"rgb": {"topic": "a", "required": required}, "thermal": {"topic": "b"}}}
+    )
+    with pytest.raises(Unim2Error, match=said) if said else nullcontext():
+        settings.check_fallbacks(rig)
+    assert (settings.matching is not None) == bool(given)
+
+
+def test_approximate_and_fallback_exclude_each_other(
+    node: Node, parameters: Parameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters.forget()
+    monkeypatch.setattr("unim2_ros.parameters.message_filters", lambda: None)  # as if installed
+    assert _set(node, "fallback_references", "thermal")[0]
+    parameters.validate()
+    assert _set(node, "sync", "approximate")[0]
+    with pytest.raises(Unim2Error, match="cannot do without a sensor"):
+        parameters.validate()

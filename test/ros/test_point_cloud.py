@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from unim2_core.inference.pipeline import Encoded, Segmentation
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.frames import Frame, FrameSet
-from unim2_core.sensing.rig import Rig
+from unim2_core.sensing.rig import Extrinsics, Rig
 from unim2_ros.point_cloud import LAYOUT, CloudMaker
 
 pytestmark = pytest.mark.ros
@@ -83,6 +83,20 @@ def test_depth_of_another_size_and_place_is_seen_from_the_reference() -> None:
     assert seen[:, 1:].all()
     columns = np.broadcast_to(np.arange(WIDTH), seen.shape)
     np.testing.assert_allclose(points["x"][seen], (columns[seen] - 3.5) / 10 * 4, rtol=1e-5)
+
+
+def test_a_set_around_another_camera_has_its_points_there() -> None:
+    make = CloudMaker(Rig.parse({"sensors": SHIFTED}))
+    depth_m = np.arange(1, HEIGHT * WIDTH + 1, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    frames = _frames(depth_m, camera=CAMERA)
+    points = _points(make(replace(frames, reference="depth"), _result(), HEADER))
+    np.testing.assert_array_equal(points["z"], depth_m)  # as it was measured
+    # Depth is 0.2 m to the right of rgb, and thermal where rgb is.
+    thermal = Frame("thermal", 1, np.full((HEIGHT, WIDTH), 300, np.float32), camera=CAMERA)
+    make.place("thermal", Extrinsics(translation_m=(0, 0, 0), rotation_xyzw=(0, 0, 0, 1)))
+    around = FrameSet("thermal", {"thermal": thermal, "depth": frames.frames["depth"]})
+    found, expected = (_points(make(one, _result(), HEADER)) for one in (around, frames))
+    np.testing.assert_array_equal(found["z"], expected["z"])
 
 
 def test_no_cloud_without_depth_or_calibration() -> None:

@@ -42,6 +42,34 @@ def test_a_sensor_that_dies_and_comes_back(model_path: Path, tmp_path: Path) -> 
         assert talker.says("receiving", THERMAL, talker.send).level == b"\0"
 
 
+def test_a_reference_that_dies_and_comes_back(model_path: Path, tmp_path: Path) -> None:
+    settings = (f"model:={model_path}", "fallback_references:=thermal")
+    with talking(tmp_path, DOMAIN, *settings) as talker:
+        masks = _until_segmenting(talker)
+        overlays = talker.listen("/segment/overlay", Image)
+        assert _goes_on(talker, masks, ("thermal",))
+        said = talker.says("rgb is silent", step=lambda: talker.send(("thermal",)))
+        assert said.level == b"\1"
+        assert "outputs are for thermal images" in said.message
+        assert talker.says("receiving", THERMAL, lambda: talker.send(("thermal",)))
+        assert masks[-1].header.frame_id == "thermal_optical_frame"
+        assert (masks[-1].height, masks[-1].width) == (32, 48)
+        assert len({*bytes(masks[-1].data)} - {255}) >= 1, "thermal alone is segmented"
+        assert (overlays[-1].height, overlays[-1].width) == (32, 48)
+        assert talker.says("segmenting", step=talker.send).level == b"\0"
+        assert masks[-1].header.frame_id == "rgb_optical_frame"
+
+
+def test_what_cannot_be_fallen_back_to_is_refused(model_path: Path, tmp_path: Path) -> None:
+    given = (f"model:={model_path}", "fallback_references:=nir", "autostart:=false")
+    with talking(tmp_path, DOMAIN, *given) as talker:
+        assert not talker.change_state("configure")
+        entry = talker.says("there is no nir to fall back to")
+        assert "some of rgb, thermal" in entry.message
+        assert talker.set_parameter("fallback_references", "thermal").successful
+        assert talker.change_state("configure")
+
+
 def test_a_required_sensor_is_named_and_may_be_let_go(model_path: Path, tmp_path: Path) -> None:
     with talking(tmp_path, DOMAIN, f"model:={model_path}", "thermal.required:=true") as talker:
         masks = talker.listen("/segment/segmentation", Image)

@@ -171,6 +171,29 @@ def test_depth_as_the_reference() -> None:
     assert shift_of(found.maps["rgb"]) == pytest.approx(-0.5, abs=1e-4)
 
 
+def test_a_set_around_another_sensor_is_registered_into_that() -> None:
+    """As if the rig had been given with that sensor as its reference."""
+    back = SHIFTED.model_copy(
+        update={"translation_m": tuple(-metres for metres in SHIFTED.translation_m)}
+    )
+    turned = rig(rgb=back, depth=back, thermal=None).model_copy(update={"reference": "thermal"})
+    around = replace(frames(), reference="thermal")
+    registrar = Registrar(rig(depth=TOGETHER, thermal=SHIFTED))
+    before = registrar(frames(), GRID).maps["thermal"]
+    expected, found = Registrar(turned)(around, GRID), registrar(around, GRID)
+    assert set(found.maps) == {"rgb", "depth"}
+    for name, own in expected.maps.items():
+        np.testing.assert_allclose(found.maps[name].coordinates, own.coordinates)
+        np.testing.assert_array_equal(found.maps[name].valid, own.valid)
+    assert shift_of(found.maps["rgb"]) == pytest.approx(-shift_of(before), abs=1e-4)
+    kept = registrar(frames(), GRID).maps["thermal"]  # and back
+    np.testing.assert_array_equal(kept.coordinates, before.coordinates)
+
+    registrar.place("thermal", None)
+    assert registrar(around, GRID).maps["rgb"] is None
+    assert any("no extrinsics of thermal" in said for said in registrar.news())
+
+
 # Against the truth of the synthetic world
 
 

@@ -97,7 +97,7 @@ class ServedHeads:
         served = self.current.served if served is None else served
         fresh = HeadWeights.padded(version, weights, served)
         for name, array in fresh.inputs.items():
-            if not np.isfinite([array.min(), array.max()]).all():  # no array of booleans in between
+            if not np.isfinite([array.min(), array.max()]).all():  # both are nan where one is
                 raise self._unfit(version, f"{name} finite", "values that are not")
         self._earlier.append(self.current)
         self.current = fresh  # one assignment: a frame sees the old or the new one

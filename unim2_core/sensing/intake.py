@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from unim2_core.errors import DecodeError, RigError
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.decoding import Decoder
+from unim2_core.sensing.fallback import FallbackSynchronizer
 from unim2_core.sensing.frames import Frame, FrameSet
 from unim2_core.sensing.grouping import StampGrouper
 from unim2_core.sensing.rate_limit import RateLimit
@@ -174,13 +175,13 @@ class Intake:
                 frames[name] = replace(frame, camera=self._cameras.get(name))
             except DecodeError as error:
                 self.dropped[f"{name}/not decodable"] += 1
-                if name == self.rig.reference or self.rig.sensors[name].required:
+                if name == matched.reference or self.rig.sensors[name].required:
                     raise
                 missing[name] = f"{error.what}; expected {error.expected}, found {error.found}"
         skew: Mapping[str, float] = {
             name: seconds for name, seconds in matched.skew_s.items() if name in frames
         }
-        return FrameSet(self.rig.reference, frames, missing, skew)
+        return FrameSet(matched.reference, frames, missing, skew)
 
     def _frame(self, name: str, member: Member[Parts]) -> Frame:
         """The frame of a message; one that serves again, of a slow sensor, is decoded once."""
@@ -195,12 +196,29 @@ def _limits(rig: Rig) -> dict[str, RateLimit]:
     return {name: RateLimit(sensor.max_rate_hz) for name, sensor in rig.sensors.items()}
 
 
+def with_fallback(references: Sequence[str]) -> Matching:
+    """Matching around other sensors while the rig's reference is silent.
+
+    Args:
+        references: sensors in the order in which they take its place; those that a rig lacks have
+            no part.
+    """
+
+    def matching(rig: Rig) -> FallbackSynchronizer[Parts]:
+        order = dict.fromkeys(
+            [rig.reference, *(name for name in references if name in rig.sensors)]
+        )
+        return FallbackSynchronizer(tuple(order), _policies(rig), rig.deadline_s)
+
+    return matching
+
+
 def _synchronizer(rig: Rig) -> Synchronizer[Parts]:
-    return Synchronizer(
-        rig.reference,
-        {name: _policy(sensor) for name, sensor in rig.sensors.items()},
-        rig.deadline_s,
-    )
+    return Synchronizer(rig.reference, _policies(rig), rig.deadline_s)
+
+
+def _policies(rig: Rig) -> dict[str, StreamPolicy]:
+    return {name: _policy(sensor) for name, sensor in rig.sensors.items()}
 
 
 def _policy(sensor: Sensor) -> StreamPolicy:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unim2_core.errors import RigError
-from unim2_core.sensing.rig import Extrinsics
+from unim2_core.sensing.rig import Extrinsics, Rig
 
 _NEARLY_UNIT = 0.05  # a quaternion typed with two digits is off by less
 _NEARLY_ROTATION = 1e-3
@@ -81,3 +81,60 @@ class Pose:
         return Pose(
             self.rotation @ other.rotation, self.rotation @ other.translation + self.translation
         )
+
+
+class SensorPoses:
+    """Where the sensors of a rig are, seen from any of them.
+
+    Args:
+        rig: its sensors' extrinsics are used until :meth:`place` gives others.
+
+    Raises:
+        RigError: the extrinsics of a sensor are not a rigid motion.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self._reference = rig.reference
+        self._placed: dict[str, Extrinsics | None] = {}
+        self._poses = {rig.reference: Pose.identity()}  # in the reference
+        self._seen: dict[tuple[str, str], Pose] = {}  # in other sensors
+        for name, sensor in rig.sensors.items():
+            if name != rig.reference:
+                self.place(name, sensor.extrinsics)
+
+    def place(self, sensor: str, extrinsics: Extrinsics | None) -> None:
+        """Take in where a sensor other than the reference is, for example from tf.
+
+        Args:
+            sensor: its name.
+            extrinsics: of the sensor; None = not known.
+
+        Raises:
+            RigError: that is not a rigid motion. The sensor stays where it was.
+        """
+        if sensor in self._placed and self._placed[sensor] == extrinsics:
+            return  # what was prepared for it still holds
+        if extrinsics is None:
+            self._poses.pop(sensor, None)
+        else:
+            self._poses[sensor] = Pose.of(extrinsics)
+        self._placed[sensor] = extrinsics
+        self._seen.clear()
+
+    def unknown(self, *sensors: str) -> tuple[str, ...]:
+        """Those of the sensors whose place is not known."""
+        return tuple(name for name in sensors if name not in self._poses)
+
+    def seen_from(self, home: str, sensor: str) -> Pose | None:
+        """Pose of a sensor's camera in another's optical frame; None: one is not known.
+
+        The same object comes until a sensor is placed elsewhere.
+        """
+        if self.unknown(home, sensor):
+            return None
+        if home == self._reference:
+            return self._poses[sensor]
+        key = (home, sensor)
+        if key not in self._seen:
+            self._seen[key] = self._poses[home].inverse @ self._poses[sensor]
+        return self._seen[key]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from unim2_core.errors import RigError
 from unim2_core.sensing.calibration import Intrinsics
 from unim2_core.sensing.frames import Frame, FrameSet
-from unim2_core.sensing.poses import Pose
+from unim2_core.sensing.poses import Pose, SensorPoses
 from unim2_core.sensing.registration import Assumption, DepthGrid, GridProjection, finer
 from unim2_core.sensing.reprojection import DepthProjection, Inverse, Mask
 from unim2_core.sensing.resampling import Size
@@ -72,35 +72,16 @@ class Registrar:
     """
 
     def __init__(self, rig: Rig, assumption: Assumption | None = None) -> None:
-        self.reference = rig.reference
         self.assumption = assumption or Assumption()
-        self._placed: dict[str, Extrinsics | None] = {}
-        self._poses = {rig.reference: Pose.identity()}
-        for name, sensor in rig.sensors.items():
-            if name != rig.reference:
-                self.place(name, sensor.extrinsics)
+        self._poses = SensorPoses(rig)
         self._prepared: dict[str, _Prepared] = {}
         self._depth: tuple[object, DepthGrid] | None = None
         self._methods: dict[str, str] = {}
         self._said: set[str] = set()
 
     def place(self, sensor: str, extrinsics: Extrinsics | None) -> None:
-        """Take in where a sensor other than the reference is, for example from tf.
-
-        Args:
-            sensor: its name.
-            extrinsics: of the sensor; None = not known.
-
-        Raises:
-            RigError: that is not a rigid motion. The sensor stays where it was.
-        """
-        if sensor in self._placed and self._placed[sensor] == extrinsics:
-            return  # what was prepared for it still holds
-        if extrinsics is None:
-            self._poses.pop(sensor, None)
-        else:
-            self._poses[sensor] = Pose.of(extrinsics)
-        self._placed[sensor] = extrinsics
+        """Take in where a sensor other than the reference is; see ``SensorPoses``."""
+        self._poses.place(sensor, extrinsics)
 
     @property
     def methods(self) -> dict[str, str]:
@@ -117,7 +98,7 @@ class Registrar:
     def __call__(
         self, frames: FrameSet, grid: Size, grids: Mapping[str, Size] | None = None
     ) -> Registration:
-        """Register one set.
+        """Register one set into the camera that it is built around.
 
         Args:
             frames: images with their cameras.
@@ -135,22 +116,24 @@ class Registrar:
                 found=f"{grid}, {dict(sizes)}",
                 remedy="check the sizes that the images are encoded at",
             )
-        camera = frames.frames[self.reference].camera
+        home = frames.reference
+        camera = frames.frames[home].camera
         reference = camera.scaled(grid) if camera else None
         depth = self._usable_depth(frames)
         inverse = measured = None
         if depth and reference:
             inverse, measured = self._cell_depth(*depth, reference)
         maps = {
-            name: self._map(frame, grid, sizes[name], reference, depth, inverse)
+            name: self._map(home, frame, grid, sizes[name], reference, depth, inverse)
             for name, frame in frames.frames.items()
-            if name != self.reference
+            if name != home
         }
         return Registration(maps, measured)
 
     def _usable_depth(self, frames: FrameSet) -> tuple[Frame, Intrinsics, Pose] | None:
         """The depth frame, its camera at the image's size, and its pose."""
-        frame, pose = frames.frames.get(DEPTH), self._poses.get(DEPTH)
+        frame = frames.frames.get(DEPTH)
+        pose = self._poses.seen_from(frames.reference, DEPTH)
         if frame is None or frame.camera is None or pose is None:
             return None
         return frame, frame.camera.scaled((frame.height, frame.width)), pose
@@ -165,6 +148,7 @@ class Registrar:
 
     def _map(
         self,
+        home: str,
         frame: Frame,
         grid: Size,
         size: Size,
@@ -172,25 +156,22 @@ class Registrar:
         depth: tuple[Frame, Intrinsics, Pose] | None,
         inverse: Inverse | None,
     ) -> GridMap | None:
-        name, pose = frame.sensor, self._poses.get(frame.sensor)
+        name, pose = frame.sensor, self._poses.seen_from(home, frame.sensor)
         unknown = [
-            what
-            for what, known in (
-                (f"camera_info of {self.reference}", reference),
-                (f"camera_info of {name}", frame.camera),
-                (f"extrinsics of {name}", pose),
-            )
+            f"camera_info of {sensor}"
+            for sensor, known in ((home, reference), (name, frame.camera))
             if known is None
         ]
+        unknown += [f"extrinsics of {sensor}" for sensor in self._poses.unknown(home, name)]
         if reference is None or frame.camera is None or pose is None:
             self._methods[name] = (
-                f"taken as aligned with {self.reference} and scaled to its size: "
+                f"taken as aligned with {home} and scaled to its size: "
                 f"no {' and no '.join(unknown)}"
             )
             return _unmoved(grid, size)
         prepared = self._prepare(name, frame.camera.scaled(size), pose, reference, depth)
         if prepared.aligned:
-            self._methods[name] = f"aligned with {self.reference}, as its extrinsics say"
+            self._methods[name] = f"aligned with {home}, as its extrinsics say"
             return _unmoved(grid, size)
         if depth is None or inverse is None:
             self._methods[name] = (

@@ -76,6 +76,7 @@ class MatchedSet(Generic[T]):
     """The messages that belong to one reference image.
 
     Attributes:
+        reference: the stream that it is built around.
         stamp_ns: the reference's stamp after its offset.
         members: stream -> message, the reference included.
         missing: stream -> why it is not here: ``never seen``, ``late`` (not here by the deadline),
@@ -85,6 +86,7 @@ class MatchedSet(Generic[T]):
         wait_s: how long the reference waited for the others, in arrival time, seconds.
     """
 
+    reference: str
     stamp_ns: int
     members: Mapping[str, Member[T]]
     missing: Mapping[str, str]
@@ -238,6 +240,26 @@ class Synchronizer(Generic[T]):
             queue.entries.clear()
         return out
 
+    def drain(self) -> tuple[list[MatchedSet[T]], list[tuple[str, int, T, int]]]:
+        """As ``flush``, but what came after the last reference and was not used is handed back.
+
+        Returns:
+            The sets, and stream, stamp, payload and arrival as ``add`` takes them.
+        """
+        out = self._decide(force=True)
+        since_ns = self._decided_ns or 0
+        unused = []
+        for name, queue in self._others.items():
+            for entry in queue.entries:
+                stamp_ns = entry.tick.stamp_ns
+                if entry.taken or stamp_ns <= since_ns:
+                    self._count(name, [entry])
+                else:
+                    own_ns = stamp_ns - queue.offset_ns
+                    unused.append((name, own_ns, entry.payload, entry.arrival_ns))
+            queue.entries.clear()
+        return out, sorted(unused, key=operator.itemgetter(3))
+
     def reset(self) -> None:
         """Forget all messages and all that was learned from them; the counters go on."""
         for name, queue in self._queues.items():
@@ -322,7 +344,7 @@ class Synchronizer(Generic[T]):
             return []
         self._counters["sets"] += 1
         wait_s = max(0, self._now_ns - reference.arrival_ns) / 1e9
-        return [MatchedSet(tick.stamp_ns, members, missing, skew_s, wait_s)]
+        return [MatchedSet(self._name, tick.stamp_ns, members, missing, skew_s, wait_s)]
 
     def _count(self, stream: str, gone: Iterable[Entry[T]], reason: str = "") -> None:
         """Count messages that leave a queue without ever having been in a set."""
