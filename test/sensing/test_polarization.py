@@ -114,6 +114,19 @@ def test_dark_overexposed_and_broken_pixels() -> None:
     assert np.isfinite(from_angles(huge, -huge, -huge, huge, 1.0)).all()
 
 
+def test_angles_are_as_near_as_float32_holds_them() -> None:
+    """Everywhere on the circle, on its axes and diagonals too, whatever the length."""
+    turns = np.concatenate([np.arange(16) / 16, np.random.default_rng(0).uniform(0, 1, 4080)])
+    lengths = np.geomspace(1e-3, 1e3, 4)[:, None]
+    s1, s2 = (
+        (lengths * part).astype(np.float32)
+        for part in (np.cos(2 * PI * turns), np.sin(2 * PI * turns))
+    )
+    found = from_stokes(np.full(s1.shape, 1e4, np.float32), s1, s2, 1e4)[..., 2]
+    expected = np.arctan2(s2.astype(float), s1.astype(float)) / 2 % PI
+    assert angle_error(found, expected) < 3e-7
+
+
 def test_angle_just_below_zero_is_not_pi() -> None:
     one, small = np.ones((1, 1), np.float32), np.full((1, 1), -1e-9, np.float32)
     assert from_stokes(one, one * 0.5, small, 1.0)[0, 0, 2] == 0.0

@@ -29,6 +29,11 @@ Angles = tuple[int, int, int, int]
 Bayer = Literal["rggb", "bggr", "grbg", "gbrg"]
 
 _LUMA = {"r": 0.299, "g": 0.587 / 2, "b": 0.114}  # ITU-R BT.601; two greens in each cell
+_ARCTANGENT = (
+    *(0.0028662257, -0.0161657367, 0.0429096138, -0.0752896400),
+    *(0.1065626393, -0.1420889944, 0.1999355085, -0.3333314528),
+)
+"""Of x to the 17th, 15th, ... third; that of x is 1."""
 _LARGEST = np.float32(1e18)
 """Of counts: sums of squares of Stokes parameters stay finite in float32."""
 
@@ -216,12 +221,37 @@ def _combine(s0: Channel, s1: Channel, s2: Channel, full_scale: float) -> Polari
     dolp *= s0 > 0
     dolp /= np.maximum(s0, np.float32(1e-12))
     np.minimum(dolp, 1.0, out=dolp)
-    aolp = np.arctan2(s2, s1, out=s2)
-    aolp *= np.float32(0.5)
-    _wrap(aolp)
+    aolp = _half_angle(s1, s2)
     aolp *= dolp > 0
     s0 *= np.float32(1.0 / full_scale)
     return _merged(np.clip(s0, 0.0, 1.0, out=s0), dolp, aolp)
+
+
+def _half_angle(s1: Channel, s2: Channel) -> Channel:
+    """Half of the angle of (S1, S2), radians in [0, pi), within 3e-7; 0 where both are 0.
+
+    The arctangent on [0, 1] is formula 4.4.49 of Abramowitz and Stegun, Handbook of Mathematical
+    Functions. ``np.arctan2`` takes five times as long where NumPy has no vector code for it, and
+    its last bit depends on the processor; sums and products do not.
+    """
+    quarter, half = np.float32(np.pi / 2), np.float32(np.pi)
+    along, across = np.abs(s1), np.abs(s2)
+    tangent = np.minimum(along, across)
+    tangent /= np.maximum(np.maximum(along, across), np.float32(1e-37))
+    square = tangent * tangent
+    angle = square * np.float32(_ARCTANGENT[0])
+    for coefficient in _ARCTANGENT[1:]:
+        angle += np.float32(coefficient)
+        angle *= square
+    angle += np.float32(1.0)
+    angle *= tangent
+    # |a - b| mirrors an angle of [0, b]: at 45 degrees, then at S1 = 0; halved, at S2 = 0.
+    np.abs(angle - (across > along) * quarter, out=angle)
+    np.abs(angle - (s1 < 0) * half, out=angle)
+    angle *= np.float32(0.5)
+    np.abs(angle - (s2 < 0) * half, out=angle)
+    angle *= angle < half
+    return angle
 
 
 def _merged(*channels: Channel) -> NDArray[np.float32]:
