@@ -105,10 +105,10 @@ class SegmentParameters(BaseModel):
         return tuple(filter(None, map(str.strip, self.fallback_references.split(","))))
 
     def check_fallbacks(self, rig: Rig) -> None:
-        """Check that a rig has every sensor to fall back to, and may do without its reference.
+        """Check that a rig has every sensor that is to be fallen back to.
 
         Raises:
-            Unim2Error: it lacks one, or its reference is required.
+            Unim2Error: it lacks one.
         """
         unknown = [name for name in self.fallbacks if name not in rig.sensors]
         if unknown:
@@ -117,13 +117,6 @@ class SegmentParameters(BaseModel):
                 expected=f"some of {', '.join(rig.sensors)}, which model and rig have",
                 found=self.fallback_references,
                 remedy=_REMEDY,
-            )
-        if self.fallbacks and rig.sensors[rig.reference].required:
-            raise Unim2Error(
-                "fallback_references has no use where the reference is required",
-                expected=f"{rig.reference}.required false",
-                found="true",
-                remedy="let it be false, or leave fallback_references empty",
             )
 
     @property

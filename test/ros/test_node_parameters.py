@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -140,23 +139,14 @@ def test_while_unconfigured_everything_but_autostart_may_be_changed(
     assert not changes
 
 
-@pytest.mark.parametrize(
-    ("given", "required", "said"),
-    [
-        ("thermal", False, ""),
-        ("", True, ""),
-        ("thermal, nir", False, "no nir to fall back to"),
-        ("thermal", True, "where the reference is required"),
-    ],
-)
-def test_sensors_to_fall_back_to(given: str, required: bool, said: str) -> None:
-    settings = SegmentParameters(model="m", fallback_references=given)
-    rig = Rig.parse(
-        {"sensors": {"rgb": {"topic": "a", "required": required}, "thermal": {"topic": "b"}}}
-    )
-    with pytest.raises(Unim2Error, match=said) if said else nullcontext():
-        settings.check_fallbacks(rig)
-    assert (settings.matching is not None) == bool(given)
+def test_sensors_to_fall_back_to() -> None:
+    assert SegmentParameters(model="m").matching is None
+    settings = SegmentParameters(model="m", fallback_references=" thermal,")
+    settings.check_fallbacks(RIG)
+    assert settings.matching is not None
+    settings = SegmentParameters(model="m", fallback_references="thermal, nir")
+    with pytest.raises(Unim2Error, match="no nir to fall back to"):
+        settings.check_fallbacks(RIG)
 
 
 def test_approximate_and_fallback_exclude_each_other(

@@ -43,7 +43,7 @@ def test_a_sensor_that_dies_and_comes_back(model_path: Path, tmp_path: Path) -> 
 
 
 def test_a_reference_that_dies_and_comes_back(model_path: Path, tmp_path: Path) -> None:
-    settings = (f"model:={model_path}", "fallback_references:=thermal")
+    settings = (f"model:={model_path}", "fallback_references:=thermal", "rgb.required:=true")
     with talking(tmp_path, DOMAIN, *settings) as talker:
         masks = _until_segmenting(talker)
         overlays = talker.listen("/segment/overlay", Image)

@@ -44,7 +44,8 @@ class _Heard:
 class FallbackSynchronizer(Generic[T]):
     """A ``Synchronizer`` whose reference may change; not thread-safe, and calls nobody.
 
-    A stream that is required is never done without: those after it in the order have no part.
+    A required stream other than the reference is never done without: those after it in the order
+    have no part.
 
     Args:
         order: the reference, then the streams that take its place, best first.
@@ -61,7 +62,7 @@ class FallbackSynchronizer(Generic[T]):
     def __init__(
         self, order: Sequence[str], streams: Mapping[str, StreamPolicy], deadline_s: float = 0.05
     ) -> None:
-        required = [index for index, name in enumerate(order) if streams[name].required]
+        required = [index for index, name in enumerate(order) if streams[name].required and index]
         self._order = tuple(order[: required[0] + 1] if required else order)
         self._streams, self._deadline_s = dict(streams), deadline_s
         self._counted: Counter[str] = Counter()  # by synchronizers before this one
