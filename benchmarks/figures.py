@@ -4,10 +4,11 @@
     python benchmarks/figures.py curves          # curves-healthy.svg, curves-sick.svg, a table
     python benchmarks/figures.py method          # how-it-works.jpg
     python benchmarks/figures.py registration    # registration.jpg
+    python benchmarks/figures.py fallback        # fallback.jpg
 
 ``curves`` trains the same model twice on the same drive: as it is, and for fewer steps with a
 learning rate that is a hundred times as high. ``method`` shows a moment of another drive through
-the first of them.
+the first of them, ``fallback`` another one with fewer and fewer cameras.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import html
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,13 +34,19 @@ from unim2_core.cli.report_charts import training_charts
 from unim2_core.cli.training import Places, train_model
 from unim2_core.data.drive_labels import SYNTHETIC
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
+from unim2_core.data.drives import take
 from unim2_core.data.synthetic import PALETTE, DriveConfig, default_rig, write_drive
 from unim2_core.inference.engine import Engine
+from unim2_core.inference.pipeline import Pipeline
 from unim2_core.learning.methods import Recipe, recipe
 from unim2_core.learning.observers import HISTORY, History, read_history
 from unim2_core.model.bundle import Bundle
 from unim2_core.model.frozen import FrozenBackbone
+from unim2_core.sensing.bags import BagReader
+from unim2_core.sensing.frames import FrameSet
+from unim2_core.sensing.intake import Intake, with_fallback
 from unim2_core.sensing.registrar import Registrar
+from unim2_core.sensing.rig import Rig
 from unim2_core.sensing.warping import GridMap, warp_image
 from unim2_core.showing.charts import HEIGHT, WIDTH
 from unim2_core.showing.film import contact_sheet
@@ -242,7 +249,42 @@ def draw_registration(folder: Path, out: Path) -> None:
     (out / "registration.jpg").write_bytes(jpeg(side_by_side(tiles, 260)))
 
 
-FIGURES = {"curves": draw_curves, "method": draw_method, "registration": draw_registration}
+def draw_fallback(folder: Path, out: Path) -> None:
+    """Write a moment with all cameras, without rgb, and with nothing but depth."""
+    bundle = learnt(folder, sick=False)
+    if not (folder / "other").exists():
+        write_drive(folder / "other", OTHER, lambda *_: None)
+    colors = color_table({label.id: label.color for label in bundle.manifest.labels})
+    pipeline = Pipeline(bundle, default_rig(OTHER))
+    tiles = {}
+    for name, dead in (
+        ("all cameras: rgb", set()),
+        ("rgb is dead: thermal", {"rgb"}),
+        ("thermal too: depth", {"rgb", "thermal"}),
+    ):
+        pipeline.forget()
+        *_, frames = _without(dead, folder / "other", pipeline.rig)
+        result = pipeline(frames)
+        picture = result.picture(frames)
+        tiles[name] = np.vstack([picture, overlay(picture, result.classes, colors)])
+    (out / "fallback.jpg").write_bytes(jpeg(side_by_side(tiles, 2 * TILE_PX)))
+
+
+def _without(dead: Set[str], drive: Path, rig: Rig) -> Iterator[FrameSet]:
+    """The sets of a drive on which some cameras never spoke."""
+    intake = Intake(rig, with_fallback(("thermal", "depth")))
+    with BagReader(drive) as reader:
+        for message in reader.messages({*intake.topics, *intake.info_topics} & set(reader.topics)):
+            if intake.topics.get(message.topic) not in dead:
+                yield from map(intake.decode, take(intake, message))
+
+
+FIGURES = {
+    "curves": draw_curves,
+    "method": draw_method,
+    "registration": draw_registration,
+    "fallback": draw_fallback,
+}
 
 
 def main() -> None:
