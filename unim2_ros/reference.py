@@ -54,7 +54,8 @@ durability can be overridden by `qos_overrides.<topic>.subscription.<policy>`, t
 
 """
 _TOPICS_OUT = """
-The header is the reference image's, unchanged. What nobody subscribes to is not computed (`lazy`).
+The header is the reference image's, or that of the sensor in its place
+(`fallback_references`), unchanged. What nobody subscribes to is not computed (`lazy`).
 QoS: reliable, depth 1. History, depth, reliability and durability can be overridden by
 `qos_overrides.<topic>.publisher.<policy>`, topic by topic.
 
