@@ -10,6 +10,7 @@ from bag_samples import KINDS, custom_bag, images, robot, write_kind, write_rosb
 from typer.testing import CliRunner, Result
 
 from unim2_core.cli.main import app
+from unim2_core.model.bundle import Bundle
 
 
 def info(*arguments: object) -> Result:
@@ -100,3 +101,19 @@ def test_usage() -> None:
     result = info("--help")
     assert result.exit_code == 0
     assert "unim2 info drive" in result.stdout
+
+
+def test_a_model(model_path: Path, tmp_path: Path) -> None:
+    result = info(model_path, "--json", tmp_path / "model.json")
+    assert result.exit_code == 0, result.output
+    manifest = Bundle(model_path).manifest
+    for text in ("preset robot", "cluster 0", "for trying, not for a robot", "image of rgb"):
+        assert text in " ".join(result.stdout.split())
+    content = json.loads((tmp_path / "model.json").read_text())
+    assert content["sha256"] == Bundle(model_path).sha256
+    assert [label["id"] for label in content["manifest"]["labels"]] == [
+        label.id for label in manifest.labels
+    ]
+    result = info(tmp_path / "gone.unim2")
+    assert result.exit_code == 1
+    assert "cannot open the model" in result.stderr

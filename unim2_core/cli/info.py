@@ -1,4 +1,4 @@
-"""``unim2 info``: what is in a bag, and how well its streams can be synchronised."""
+"""``unim2 info``: what is in a bag and how well its streams fit together, or what a model is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from unim2_core.cli.console import console, errors, progress, warn, write_json
+from unim2_core.cli.info_model import is_model, show_model
 from unim2_core.cli.options import JsonFile
 from unim2_core.errors import BagError
 from unim2_core.sensing.bag_pairing import Pairing, findings, pair
@@ -19,7 +20,9 @@ from unim2_core.sensing.bags import BagReader
 
 
 def command(
-    bag: Annotated[Path, typer.Argument(help="rosbag2 directory, .mcap, .db3 or ROS 1 .bag.")],
+    bag: Annotated[
+        Path, typer.Argument(help="rosbag2 directory, .mcap, .db3, ROS 1 .bag, or a model bundle.")
+    ],
     reference: Annotated[
         str | None,
         typer.Option(help="Image topic to synchronise with; without it: the colour camera."),
@@ -28,10 +31,14 @@ def command(
 ) -> None:
     """Show topics, rates, gaps and images of a bag, and how well its streams fit together.
 
-    Exit status 1 where the bag is damaged, after all that can be read.
+    Of a model: what it looks at, its classes and its version. Exit status 1 where the bag is
+    damaged, after all that can be read.
 
     Example: **unim2 info drive --json info.json**
     """
+    if is_model(bag):
+        show_model(bag, json)
+        return
     with (
         BagReader(bag) as reader,
         progress(f"reading {bag.name}", reader.message_count) as advance,

@@ -77,7 +77,7 @@ def command(
     history = [] if folder is None else read_history(folder / HISTORY)
     page = render(_content(source, bundle, folder, history, read, shown))
     write_atomically(out, page.encode())
-    console.print(escape(f"{out}: {len(page) / 1e6:.1f} MB, opens in any browser, offline"))
+    console.print(escape(f"{out}: {len(page) / 1e3:.0f} kB, opens in any browser, offline"))
 
 
 def _opened(source: Path, run: Path | None) -> tuple[Bundle | None, Path | None]:
