@@ -77,6 +77,29 @@ def test_a_good_drive_adds_a_version_that_is_served_and_can_be_taken_back(
     assert served(model).sha256 == now.sha256
 
 
+def test_names_and_merged_classes_outlive_adapting_and_going_back(
+    site_path: Path, model: Path, tmp_path: Path
+) -> None:
+    clusters = Bundle(model).manifest.clusters
+    naming = ["name", str(model), "--set", "0=road", "--merge", "0,1", "--unknown", "2"]
+    assert runner.invoke(app, naming).exit_code == 0
+    named = Bundle(model).manifest
+    assert named.served_as == {1: 0, 2: 255}
+    drive = samples.write_more(tmp_path / "more", seed=4)
+    status, output, report = adapt(model, site_path, drive)
+    assert (status, report["verdict"]) == (0, "accepted"), output
+    adapted = Bundle(model).manifest
+    assert (adapted.labels, adapted.served_as) == (named.labels, named.served_as)
+    assert adapted.clusters == clusters
+    assert read_history(model)[-1].details["identity"]["ids"] == clusters
+    assert runner.invoke(app, ["name", str(model), "--back"]).exit_code == 1
+    assert served(model).number == 1, "names do not go back to another version"
+    assert runner.invoke(app, ["rollback", str(model)]).exit_code == 0
+    assert Bundle(model).manifest.labels == named.labels
+    assert runner.invoke(app, ["rollback", str(model), "--to", "1"]).exit_code == 0
+    assert served(model).labels == named.labels
+
+
 def test_weights_go_only_as_far_as_ids_are_kept(
     site_path: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,11 @@ def served(valid: list[float] | None = None) -> Classifier:
     return Classifier(network, torch.eye(3), torch.zeros(1, 4), torch.ones(1, 4), marks)
 
 
+def centres(*arguments) -> torch.Tensor:
+    """Of ``regrouped``, whatever they began as."""
+    return regrouped(*arguments)[0]
+
+
 def codes(*axes: int) -> tuple[torch.Tensor, np.ndarray]:
     """Codes near axes, and their numbers."""
     generator = torch.Generator().manual_seed(1)
@@ -30,40 +35,46 @@ def test_classes_go_where_their_codes_go(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(outcome, "ROUNDS", 0)
     before, ids = codes(0, 1, 2)
     model = served()
-    still = regrouped(model, before, (before,), (ids,), 0)
+    still = centres(model, before, (before,), (ids,), 0)
     torch.testing.assert_close(still, torch.eye(3))
     means = torch.stack([before[torch.from_numpy(ids == number)].mean(0) for number in range(3)])
     model.prototypes = F.normalize(means, dim=1)
     turn = torch.tensor([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
-    moved = regrouped(model, before, (before @ turn,), (ids,), 0)
+    moved = centres(model, before, (before @ turn,), (ids,), 0)
     torch.testing.assert_close(moved, model.prototypes @ turn)
 
 
 def test_centres_go_a_share_of_the_way_to_their_places() -> None:
     before, ids = codes(0, 1, 2)
     model = served()
-    ways = [regrouped(model, before, (before,), (ids,), 0, share) for share in (0, 0.5, 1)]
+    ways = [centres(model, before, (before,), (ids,), 0, share) for share in (0, 0.5, 1)]
     torch.testing.assert_close(ways[0], torch.eye(3))
-    torch.testing.assert_close(ways[2], regrouped(model, before, (before,), (ids,), 0))
+    torch.testing.assert_close(ways[2], centres(model, before, (before,), (ids,), 0))
     near, far = ((way - ways[0]).norm(dim=1) for way in ways[1:])
     assert (near > 0.4 * far).all() and (near < 0.6 * far).all() and (far > 0).all()
 
 
-def test_a_class_that_nothing_belongs_to_and_a_reserved_one_get_no_centre() -> None:
+def test_a_class_that_nothing_belongs_to_stays_where_it_is_and_a_reserved_one_has_no_centre() -> (
+    None
+):
     before, ids = codes(0, 1)
-    assert len(regrouped(served(), before, (before,), (ids,), 0)) == 2
+    found, began = regrouped(served(), before, (before,), (ids,), 0)
+    torch.testing.assert_close(found[2], torch.eye(3)[2])
+    assert began.tolist() == [0, 1, 2]
     every, numbers = codes(0, 1, 2)
-    assert len(regrouped(served([1, 0, 1]), every, (every,), (numbers,), 0)) == 2
+    found, began = regrouped(served([1, 0, 1]), every, (every,), (numbers,), 0)
+    assert began.tolist() == [0, 2]
 
 
 def test_places_that_fit_no_class_make_a_new_one_where_that_is_allowed() -> None:
     before, ids = codes(0, 1)
     strange, _ = codes(2)
     parts, numbers = (before, strange), (ids, np.zeros(len(strange), np.int64))
-    assert len(regrouped(served(), before, parts, numbers, 0)) == 2
-    centres = regrouped(served(), before, parts, numbers, 3)
-    assert len(centres) == 3
-    assert float(centres[2] @ torch.tensor([0.0, 0, 1])) > 0.95
+    model = served([1, 1, 0])
+    assert len(centres(model, before, parts, numbers, 0)) == 2
+    found, began = regrouped(model, before, parts, numbers, 3)
+    assert began.tolist() == [0, 1, -1]
+    assert float(found[2] @ torch.tensor([0.0, 0, 1])) > 0.95
 
 
 def test_a_reserved_class_is_never_given() -> None:

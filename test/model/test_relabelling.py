@@ -10,7 +10,8 @@ import pytest
 from unim2_core.errors import ModelError
 from unim2_core.files import sha256
 from unim2_core.model.bundle import MANIFEST, UNLABELLED, Bundle, Label
-from unim2_core.model.relabelling import HISTORY, put_back, relabelled
+from unim2_core.model.given import NAMINGS
+from unim2_core.model.relabelling import put_back, relabelled
 
 ROAD = Label(id=0, name="road", color=(1, 2, 3))
 SKY = Label(id=2, name="sky", color=(4, 5, 6))
@@ -41,13 +42,13 @@ def test_the_version_before_is_kept_byte_by_byte_and_can_be_put_back(copy: Path)
     again = put_back(after)
     assert again.sha256 == before.sha256
     assert (copy / MANIFEST).read_bytes() == content
-    assert sha256(copy / HISTORY / f"{after.sha256}.json") == after.sha256
+    assert sha256(copy / NAMINGS / f"{after.sha256}.json") == after.sha256
 
 
 def test_no_change_makes_no_version(copy: Path) -> None:
     before = Bundle(copy)
     assert relabelled(before, before.manifest.labels, {}) is before
-    assert not (copy / HISTORY).exists()
+    assert not (copy / NAMINGS).exists()
 
 
 def test_there_is_nothing_before_a_new_model(copy: Path) -> None:
@@ -59,7 +60,7 @@ def test_there_is_nothing_before_a_new_model(copy: Path) -> None:
 def test_a_damaged_history_is_not_put_back(copy: Path, damage: str) -> None:
     before = Bundle(copy)
     after = relabelled(before, (ROAD, SKY), {1: 0, 3: 2})
-    kept = copy / HISTORY / f"{before.sha256}.json"
+    kept = copy / NAMINGS / f"{before.sha256}.json"
     kept.unlink()
     if damage == "change":
         kept.write_text("{}")
@@ -94,7 +95,7 @@ def test_impossible_classes_are_refused_and_nothing_is_written(
     with pytest.raises(ModelError, match="cannot have these classes"):
         relabelled(before, labels, served_as)
     assert Bundle(copy).sha256 == before.sha256
-    assert not (copy / HISTORY).exists()
+    assert not (copy / NAMINGS).exists()
 
 
 def test_a_manifest_with_an_impossible_table_is_none(copy: Path) -> None:

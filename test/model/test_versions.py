@@ -11,15 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from version_samples import add, make_bundle, weights
 
 from unim2_core.errors import ModelError, Unim2Error
-from unim2_core.model.bundle import MANIFEST, NETWORK, Bundle
+from unim2_core.model.bundle import MANIFEST, NETWORK, WEIGHTS, Bundle, Label
+from unim2_core.model.given import ids_given, tables_given
 from unim2_core.model.relabelling import put_back, relabelled
 from unim2_core.model.versions import (
     HISTORY,
+    add_version,
     approve,
     changing,
     go_back,
@@ -231,3 +234,47 @@ def test_the_weights_of_the_backbone_belong_to_every_version(path: Path) -> None
     files = {**manifest.files, NETWORK: hashlib.sha256(b"weights").hexdigest()}
     (path / MANIFEST).write_text(manifest.model_copy(update={"files": files}).model_dump_json())
     assert add(path).manifest.files[NETWORK] == files[NETWORK]
+
+
+def labelled(*ids: int) -> tuple[Label, ...]:
+    return tuple(Label(id=i, name=f"thing {i}", color=(i, i, i)) for i in ids)
+
+
+def test_a_version_that_could_not_be_opened_is_not_begun(path: Path) -> None:
+    before = digests(path)
+    bundle = Bundle(path)
+    twice = bundle.manifest.model_copy(update={"labels": labelled(0, 1, 1)})
+    with changing(path), pytest.raises(ModelError, match="several"):
+        add_version(bundle, "accepted", twice, lambda folder: None, {})
+    assert digests(path) == before
+    assert read_history(path) == [] and not stored(path, 1)
+
+
+def test_names_go_back_within_a_version_and_no_further(path: Path) -> None:
+    relabelled(relabelled(Bundle(path), labelled(0, 1), {}), labelled(1), {0: 1})
+    put_back(Bundle(path))
+    add(path)  # its parent is a manifest that is kept
+    with pytest.raises(ModelError, match="unim2 rollback"):
+        put_back(Bundle(path))
+    assert value(path) == 1
+    adapted = Bundle(path)
+    relabelled(adapted, labelled(0), {1: 0})
+    assert put_back(Bundle(path)).sha256 == adapted.sha256
+
+
+def test_ids_and_tables_that_any_version_gave_out_are_not_given_again(path: Path) -> None:
+    def given() -> tuple[int, int]:
+        return ids_given(path, [e.details for e in read_history(path)]), tables_given(path)
+
+    assert given() == (2, 0)
+    with changing(path):
+        bundle = Bundle(path)
+        grown = bundle.manifest.replaced(labels=labelled(0, 1, 2), labels_version=1)
+        fill = {"identity": {"ids": 3}}
+        add_version(bundle, "accepted", grown, lambda f: save_file(weights(1), f / WEIGHTS), fill)
+        go_back(path)
+    assert Bundle(path).manifest.clusters == 2
+    assert given() == (3, 2)  # the first version is named as the other
+    assert relabelled(Bundle(path), labelled(0), {1: 0}).manifest.labels_version == 3
+    shutil.rmtree(path / "versions" / "0001")  # not kept any more
+    assert given() == (3, 3)

@@ -48,7 +48,8 @@ from unim2_core.learning.observers import Observer, Progress, Status
 from unim2_core.learning.outcome import Outcome, outcome
 from unim2_core.model.bundle import MEMORY, Bundle
 from unim2_core.model.classifier import Classifier
-from unim2_core.model.versions import KEPT, changing, next_number, record
+from unim2_core.model.given import ids_given
+from unim2_core.model.versions import KEPT, changing, next_number, read_history, record
 from unim2_core.sensing.rig import Rig
 
 SHOWN = 3
@@ -201,7 +202,8 @@ def adapt_model(
     result = None
     try:
         _stream(source, eye, adapter, plan, facts, made, observers)
-        result = outcome(adapter, plan.new_classes)
+        free = ids_given(path, [entry.details for entry in read_history(path)])
+        result = outcome(adapter, plan.new_classes, free)
         figures = dict(result.figures)
         made.adapted, made.shift = result.classifier, result.shift
         if plan.anchors is not None:
@@ -365,6 +367,7 @@ def _kept(
     details["identity"] = {
         "fresh": list(result.identity.fresh),
         "vanished": list(result.identity.vanished),
+        "ids": result.identity.count,
     }
     if out is None:
         return write_version(bundle, verdict, result, details, plan.kept)

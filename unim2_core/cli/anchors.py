@@ -60,7 +60,8 @@ def anchor_figures(
         )
         for tally, model in zip(tallies, (served, adapted), strict=True):
             scores = resized(model.scores(tokens, presence), picture.labels.shape)
-            tally.add(scores.argmax(dim=1).numpy(), picture.labels[None])
+            seen = np.take(bundle.manifest.served, scores.argmax(dim=1).numpy())
+            tally.add(seen, picture.labels[None])
     before = tallies[0].scores
     after = tallies[1].scores_by(before.classes)
     points = (100 * before.mean_iou, 100 * after.mean_iou)

@@ -20,6 +20,7 @@ from unim2_core.cli.learning_data import warn_for_trying
 from unim2_core.data.drive_pictures import DrivePictures, encodings_of
 from unim2_core.data.pictures import PictureSource
 from unim2_core.data.views import Cropped, Mirrored
+from unim2_core.errors import ModelError
 from unim2_core.evaluation.metrics import Scores
 from unim2_core.evaluation.runner import Integers, Maps, tally
 from unim2_core.inference.bundling import Trained, write_bundle
@@ -130,6 +131,19 @@ def views_of(
     return features_of(mirrored, backbone, cache), features_of(cropped, backbone, cache)
 
 
+def _check_processes(how: Recipe) -> None:
+    """Refuse what several processes would compute otherwise than one."""
+    if how.method != "kmeans" and how.network.fusion == "progressive":
+        world = Process.current().world
+        if world > 1:
+            raise ModelError(
+                "progressive fusion is trained by one process alone",
+                expected="one process: its batch norms have to see the whole batch",
+                found=f"{world} processes of torchrun",
+                remedy="train it without torchrun, or with another fusion",
+            )
+
+
 def train_model(
     pictures: PictureSource,
     served: PictureSource,
@@ -162,6 +176,7 @@ def train_model(
         Unim2Error: the pictures, the weights or a place to write to cannot be used.
     """
     check_place(places.out, places.overwrite)
+    _check_processes(how)
     store = features_of(pictures, backbone, places.cache)
     report = {"pictures": len(store), "seed": how.trainer.seed, **(known or {})}
     if how.method == "kmeans":

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from unim2_core.inference.bundling import classes_of
 from unim2_core.learning.outcome import Outcome
 from unim2_core.model.bundle import MEMORY, PARITY, TRAINING, WEIGHTS, Bundle
+from unim2_core.model.given import tables_given
 from unim2_core.model.segmenter_head import SegmenterHead
 from unim2_core.model.versions import KEPT, add_version
 
@@ -56,11 +57,8 @@ def write_version(
         if outcome.memory is not None:
             save_arrays(outcome.memory.tensors(), folder / MEMORY)
 
-    changed = outcome.identity.changed
-    made = manifest.model_copy(
-        update={
-            "labels": outcome.labels(manifest.labels),
-            "labels_version": manifest.labels_version + changed,
-        }
-    )
+    table = manifest.labels_version
+    if outcome.identity.changed:
+        table = 1 + max(table, tables_given(bundle.path))
+    made = manifest.replaced(labels=outcome.labels(manifest.labels), labels_version=table)
     return add_version(bundle, event, made, fill, details, kept)

@@ -136,6 +136,8 @@ class Adapter:
         state = training_state(bundle)
         self._training = self._started(bundle, state)
         self.first = {name: part.clone() for name, part in self._parameters.items()}
+        network = self._training.objective.segmenter
+        self._first_buffers = {name: part.cpu().clone() for name, part in network.named_buffers()}
 
     def _started(self, bundle: Bundle, state: Mapping[str, Tensor]) -> Training:
         config = self.config
@@ -245,8 +247,12 @@ class Adapter:
         with serving(training.objective, training.average):
             objective = deepcopy(training.objective).cpu().eval()
         with torch.no_grad():
-            for name, part in objective.segmenter.named_parameters():
+            network = objective.segmenter
+            for name, part in network.named_parameters():
                 part.copy_(self.first[name].cpu().lerp(part, share))
+            for name, kept in network.named_buffers():  # means and variances of batch norms
+                if kept.is_floating_point():
+                    kept.copy_(self._first_buffers[name].lerp(kept, share))
         served = self.served
         made = Classifier(
             objective.segmenter, served.prototypes, served.mean, served.scale, served.valid

@@ -62,6 +62,7 @@ CHECKS = (
     Check("entropy_change/new", "change of it, new drives", True, -0.1, -0.2),
     Check("kept_ids/old", "places that keep their class, old drives", True, 0.93, 0.85),
     Check("kept_ids/new", "places that keep their class, new drives", True, 0.5, 0.25),
+    Check("vanished_classes", "classes that nothing is any more", False, 0),
     Check("steadiness_change/old", "change of mirrored agreement, old drives", True, -0.04, -0.1),
     Check("steadiness_change/new", "change of mirrored agreement, new drives", True, -0.03, -0.08),
     Check("drift", "change of the weights, of their size", False, 0.5, 1.0),

@@ -2,8 +2,10 @@
 
 Clusters have no names, and a clustering that is found again comes in another order. So the new
 clusters are matched to the old classes by how many places they share, one to one (Kuhn, "The
-Hungarian method for the assignment problem", 1955). A cluster without a counterpart is a new class
-and gets a new id; the id of a class without one is reserved: it never means something else.
+Hungarian method for the assignment problem", 1955). One that shares too little with any is the
+class that it began as: of a small class the old model may have said a lot that was wrong. What
+began as none is a new class and gets a new id; the id of a class without a cluster is reserved: it
+never means something else.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class Identity:
         overlaps: (K,) float64, intersection over union with the old class; 0 of new classes.
         fresh: ids that are new.
         vanished: ids of old classes that no cluster is any more; they stay reserved.
-        count: ids there are, the reserved ones included.
+        count: ids up to the highest of this model, the reserved ones included.
     """
 
     ids: NDArray[np.int64]
@@ -68,6 +70,8 @@ def matched(
     new: NDArray[np.int64],
     clusters: int,
     in_use: NDArray[np.bool_],
+    began: NDArray[np.int64],
+    free: int,
     smallest: float = SMALLEST_OVERLAP,
 ) -> Identity:
     """Match the clusters of a new model to the classes of the old one.
@@ -77,12 +81,15 @@ def matched(
         new: (N,) clusters that the new one gives to the same places.
         clusters: K, of the new model.
         in_use: (ids,) bool, False where an id is reserved.
+        began: (K,) int64, the class that each cluster began as, -1 = none.
+        free: the first id that no version of the model has given out.
         smallest: overlap below which a pair is none.
 
     Raises:
         ModelError: there are no ids left for new classes.
     """
     ids = len(in_use)
+    free = max(ids, free)
     both = np.zeros((clusters, ids))
     np.add.at(both, (new, old), 1)
     union = both.sum(1, keepdims=True) + both.sum(0, keepdims=True) - both
@@ -92,23 +99,26 @@ def matched(
     for cluster, known in zip(*linear_sum_assignment(-overlap), strict=True):
         if overlap[cluster, known] >= smallest:
             found[cluster] = known
+    for cluster in np.flatnonzero(found < 0):
+        if began[cluster] >= 0 and began[cluster] not in found:
+            found[cluster] = began[cluster]
     fresh = np.flatnonzero(found < 0)
-    if ids + len(fresh) > MOST_IDS:
+    if len(fresh) and free + len(fresh) > MOST_IDS:
         raise ModelError(
             "there are no ids left for new classes",
             expected=f"at most {MOST_IDS}, those of vanished classes included",
-            found=f"{ids} and {len(fresh)} new ones",
+            found=f"{free} and {len(fresh)} new ones",
             remedy="train a model anew from all drives",
         )
     overlaps = np.where(found >= 0, overlap[np.arange(clusters), found], 0.0)
-    found[fresh] = ids + np.arange(len(fresh))
+    found[fresh] = free + np.arange(len(fresh))
     gone = np.setdiff1d(np.flatnonzero(in_use), found)
     return Identity(
         found,
         overlaps,
         tuple(int(value) for value in found[fresh]),
         tuple(int(value) for value in gone),
-        ids + len(fresh),
+        free + len(fresh) if len(fresh) else ids,
     )
 
 
@@ -119,7 +129,7 @@ def carried_over(labels: Sequence[Label], identity: Identity) -> tuple[Label, ..
         *labels,
         *(
             Label(id=number, name=f"cluster {number}", color=colors[number])
-            for number in range(len(labels), identity.count)
+            for number in identity.fresh
         ),
     )
 

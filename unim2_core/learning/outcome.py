@@ -63,12 +63,13 @@ class Outcome:
         return carried_over(labels, self.identity)
 
 
-def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
+def outcome(adapter: Adapter, new_classes: int = 0, free_id: int = 0) -> Outcome:
     """Find the classes of an adapted network, match them to the old ones, and measure.
 
     Args:
         adapter: after the last picture.
         new_classes: how many classes may be added, where many places fit none, at most.
+        free_id: the first class id that no version of the model has given out.
     """
     memory, new, held = adapter.memory, adapter.buffer.new, adapter.new_held
     served, rehearsed = adapter.served, adapter.memory.rehearsed
@@ -78,7 +79,7 @@ def outcome(adapter: Adapter, new_classes: int = 0) -> Outcome:
     )
     before = assigned_to(served, memory.held)
     for weights, centres in WAYS:
-        made = _made(adapter, past, weights, centres, new_classes)
+        made = _made(adapter, past, weights, centres, new_classes, free_id)
         if kept_share(before, assigned_to(made.classifier, memory.held)) >= KEPT_IDS:
             break
     adapted, state, identity = made.classifier, made.state, made.identity
@@ -134,16 +135,22 @@ class _Made:
     codes: Tensor
 
 
-def _made(adapter: Adapter, past: _Past, weights: float, share: float, new_classes: int) -> _Made:
+def _made(
+    adapter: Adapter, past: _Past, weights: float, share: float, new_classes: int, free_id: int
+) -> _Made:
     """The model at shares of the ways, with classes that are matched to the old ones."""
     served = adapter.served
     network, state = adapter.adapted(weights)
     codes = tuple(codes_of(network, part) for part in past.parts)
     added = new_classes if len(past.parts) > 1 else 0
-    centres = regrouped(served, past.codes, codes, past.ids, added, share)
+    centres, began = regrouped(served, past.codes, codes, past.ids, added, share)
     every = torch.cat(codes)
     clusters = (every @ centres.T).argmax(dim=1).numpy()
-    identity = matched(np.concatenate(past.ids), clusters, len(centres), served.valid.numpy() > 0)
+    identity = matched(
+        *(np.concatenate(past.ids), clusters, len(centres), served.valid.numpy() > 0),
+        began=began,
+        free=free_id,
+    )
     prototypes, valid = identity.placed(centres)
     adapted = Classifier(network.segmenter, prototypes, served.mean, served.scale, valid)
     return _Made(adapted, state, identity, every)
@@ -156,8 +163,8 @@ def regrouped(
     old_ids: tuple[NDArray[np.int64], ...],
     new_classes: int,
     share: float = 1.0,
-) -> Tensor:
-    """Centres of the classes in the codes of an adapted network: (K, d) at unit length.
+) -> tuple[Tensor, NDArray[np.int64]]:
+    """Centres of the classes in the codes of an adapted network.
 
     They begin at the served prototypes, moved as far as the mean code of their old places has
     moved, and then go to the mean of their own places (spherical k-means, Dhillon and Modha,
@@ -172,14 +179,18 @@ def regrouped(
         old_ids: (N,) what the served model assigns to them.
         new_classes: centres that may be added, at most.
         share: of the way to the means of their places.
+
+    Returns:
+        (K, d) centres at unit length, and (K,) int64: the class that each began as, -1 = none. One
+        that no place belongs to stays where it is.
     """
     count = len(served.prototypes)
-    ids, old = torch.from_numpy(np.concatenate(old_ids)), torch.from_numpy(old_ids[0])
+    old = torch.from_numpy(old_ids[0])
     every = torch.cat(codes)
     weights = torch.cat([torch.full((len(part),), 1 / len(part)) for part in codes])
     moved = _means(codes[0], old, weights, count) - _means(before, old, weights, count)
-    in_use = (torch.bincount(ids, minlength=count) > 0) & (served.valid > 0)
-    centres = F.normalize(served.prototypes + moved, dim=1)[in_use]
+    known = (served.valid > 0).nonzero().flatten()
+    centres = F.normalize(served.prototypes + moved, dim=1)[known]
     for _ in range(new_classes):
         limit = (codes[0] @ centres.T).amax(dim=1).quantile(UNEXPLAINED)
         strange = codes[1][(codes[1] @ centres.T).amax(dim=1) < limit]
@@ -192,7 +203,9 @@ def regrouped(
         means = _means(every, nearest, weights, len(centres))
         empty = torch.bincount(nearest, minlength=len(centres)) == 0
         centres = torch.where(empty[:, None], centres, means)
-    return F.normalize(first.lerp(centres, share), dim=1)
+    began = np.full(len(centres), -1)
+    began[: len(known)] = known.numpy()
+    return F.normalize(first.lerp(centres, share), dim=1), began
 
 
 def _means(codes: Tensor, ids: Tensor, weights: Tensor, count: int) -> Tensor:

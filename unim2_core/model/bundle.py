@@ -137,6 +137,22 @@ class Manifest(_Strict):
             raise ValueError(f"expected clusters served as labelled classes, found {wrong[0]}")
         return self
 
+    def replaced(self, **values: Any) -> Manifest:
+        """With other values, which are checked; ``model_copy`` would take any.
+
+        Raises:
+            ModelError: they do not go together.
+        """
+        try:
+            return Manifest.model_validate(dict(self) | values)
+        except ValidationError as error:
+            raise ModelError(
+                f"the model {self.name} cannot have these classes",
+                expected="at least one class, each with one label, and clusters served as such",
+                found=error.errors()[0]["msg"],
+                remedy="leave at least one class that is not unknown; what is served stays served",
+            ) from error
+
     @property
     def clusters(self) -> int:
         """How many clusters the network tells apart, before some are served as one class."""

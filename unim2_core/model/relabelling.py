@@ -10,15 +10,11 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from unim2_core.errors import ModelError
 from unim2_core.files import sha256, write_atomically
 from unim2_core.model.bundle import MANIFEST, Bundle, Label, Manifest
+from unim2_core.model.given import NAMINGS, tables_given
 from unim2_core.model.versions import changing
-
-HISTORY = "history"
-"""Folder of a bundle with the manifests of earlier versions, each named after its sha256."""
 
 
 def relabelled(bundle: Bundle, labels: Sequence[Label], served_as: Mapping[int, int]) -> Bundle:
@@ -37,21 +33,12 @@ def relabelled(bundle: Bundle, labels: Sequence[Label], served_as: Mapping[int, 
     own = bundle.manifest
     if tuple(labels) == own.labels and dict(served_as) == own.served_as:
         return bundle
-    content = dict(own) | {
-        "labels": tuple(labels),
-        "served_as": {cluster: served_as[cluster] for cluster in sorted(served_as)},
-        "parent": bundle.sha256,
-        "labels_version": 1 + max(own.labels_version, *_earlier_tables(bundle.path)),
-    }
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as error:
-        raise ModelError(
-            f"{bundle.path} cannot have these classes",
-            expected="at least one class, each with one label, and clusters served as such",
-            found=error.errors()[0]["msg"],
-            remedy="leave at least one class that is not unknown",
-        ) from error
+    manifest = own.replaced(
+        labels=tuple(labels),
+        served_as={cluster: served_as[cluster] for cluster in sorted(served_as)},
+        parent=bundle.sha256,
+        labels_version=1 + max(own.labels_version, tables_given(bundle.path)),
+    )
     with changing(bundle.path):
         return _replaced(bundle, (manifest.model_dump_json(indent=2) + "\n").encode())
 
@@ -68,27 +55,25 @@ def put_back(bundle: Bundle) -> Bundle:
     if earlier is None or not earlier.is_file() or sha256(earlier) != parent:
         raise ModelError(
             f"{bundle.path} has no earlier names to go back to",
-            expected=f"the version that {bundle.version} was made from, in {HISTORY}/",
+            expected=f"the version that {bundle.version} was made from, in {NAMINGS}/",
             found=f"no whole manifest of {parent[:12]}" if parent else "a version without one",
             remedy="name the classes again: unim2 name --help",
         )
+    content = earlier.read_bytes()
+    number = Manifest.model_validate(json.loads(content)).number
+    if number != bundle.manifest.number:
+        raise ModelError(
+            f"{bundle.path} has no earlier names to go back to",
+            expected=f"other names of version {bundle.manifest.number}",
+            found=f"version {number}, which it was adapted from, before it",
+            remedy="unim2 rollback MODEL goes back to another version; names stay as they are",
+        )
     with changing(bundle.path):
-        return _replaced(bundle, earlier.read_bytes())
+        return _replaced(bundle, content)
 
 
 def _kept(path: Path, version: str) -> Path:
-    return path / HISTORY / f"{version}.json"
-
-
-def _earlier_tables(path: Path) -> list[int]:
-    """Numbers of the tables of labels that there have been; 0 where there was none."""
-    found = [0]
-    for file in (path / HISTORY).glob("*.json"):
-        try:
-            found.append(int(json.loads(file.read_bytes())["labels_version"]))
-        except (OSError, ValueError, KeyError, TypeError):  # damaged, or from before numbers
-            continue
-    return found
+    return path / NAMINGS / f"{version}.json"
 
 
 def _replaced(bundle: Bundle, content: bytes) -> Bundle:

@@ -28,9 +28,9 @@ from safetensors import SafetensorError
 from unim2_core.errors import ModelError
 from unim2_core.files import cannot_write, sha256, write_atomically
 from unim2_core.model.bundle import MANIFEST, NETWORK, UNLABELLED, Bundle, Label, Manifest
+from unim2_core.model.given import VERSIONS, tables_given
 
 HISTORY = "history.json"
-FOLDER = "versions"
 LOCK = ".lock"
 DRAFT = ".draft-"
 KEPT = 8
@@ -131,7 +131,7 @@ def read_history(path: Path) -> list[Entry]:
 
 def version_folder(path: Path, number: int) -> Path:
     """Where the weights of an adapted version are, and the manifests of all."""
-    return path / FOLDER / f"{number:04d}"
+    return path / VERSIONS / f"{number:04d}"
 
 
 def stored(path: Path, number: int) -> bool:
@@ -169,7 +169,7 @@ def changing(path: Path) -> Iterator[None]:
 def _tidy(path: Path) -> None:
     known = {entry.number for entry in read_history(path) if entry.sha256}
     known |= {0, Bundle(path).manifest.number}
-    for folder in (path / FOLDER).glob("*"):
+    for folder in (path / VERSIONS).glob("*"):
         unknown = folder.name.isdigit() and int(folder.name) not in known
         if folder.name.startswith(DRAFT) or unknown:
             shutil.rmtree(folder, ignore_errors=True)
@@ -202,7 +202,7 @@ def add_version(
     path, number = bundle.path, next_number(bundle.path)
     try:
         _keep_first(bundle)
-        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=path / FOLDER))
+        draft = Path(tempfile.mkdtemp(prefix=DRAFT, dir=path / VERSIONS))
     except OSError as error:
         raise cannot_write(path, error) from error
     folder = version_folder(path, number)
@@ -214,15 +214,14 @@ def add_version(
             if "onnx/" in name or name == NETWORK
         }
         own = {
-            f"{FOLDER}/{folder.name}/{file.name}": sha256(file) for file in sorted(draft.iterdir())
+            f"{VERSIONS}/{folder.name}/{file.name}": sha256(file)
+            for file in sorted(draft.iterdir())
         }
-        manifest = manifest.model_copy(
-            update={
-                "number": number,
-                "folder": f"{FOLDER}/{folder.name}",
-                "parent": bundle.sha256,
-                "files": {**shared, **own},
-            }
+        manifest = manifest.replaced(
+            number=number,
+            folder=f"{VERSIONS}/{folder.name}",
+            parent=bundle.sha256,
+            files={**shared, **own},
         )
         content = (manifest.model_dump_json(indent=2) + "\n").encode()
         (draft / MANIFEST).write_bytes(content)
@@ -325,7 +324,7 @@ def _serve(bundle: Bundle, number: int, event: Literal["rollback", "approved"]) 
                 remedy="go back to another version, see unim2 history",
             )
     before = bundle.manifest.number
-    named = _as_named_now(manifest, bundle.manifest)
+    named = _as_named_now(manifest, bundle.manifest, tables_given(bundle.path))
     if named != manifest:
         content = (named.model_dump_json(indent=2) + "\n").encode()
     digest = sha256(version_folder(bundle.path, number) / MANIFEST)
@@ -334,7 +333,7 @@ def _serve(bundle: Bundle, number: int, event: Literal["rollback", "approved"]) 
     return Bundle(bundle.path)
 
 
-def _as_named_now(manifest: Manifest, now: Manifest) -> Manifest:
+def _as_named_now(manifest: Manifest, now: Manifest, given: int) -> Manifest:
     """A version with the classes as they are called and merged now: names are not learnt."""
     clusters = range(manifest.clusters)
     known = {label.id: label for label in (*manifest.labels, *now.labels)}
@@ -347,18 +346,13 @@ def _as_named_now(manifest: Manifest, now: Manifest) -> Manifest:
     if (labels, served_as) == (manifest.labels, manifest.served_as):
         return manifest
     changed = (labels, served_as) != (now.labels, now.served_as)
-    return manifest.model_copy(
-        update={
-            "labels": labels,
-            "served_as": served_as,
-            "labels_version": now.labels_version + changed,
-        }
-    )
+    table = 1 + max(given, now.labels_version) if changed else now.labels_version
+    return manifest.replaced(labels=labels, served_as=served_as, labels_version=table)
 
 
 def prune(bundle: Bundle, kept: int) -> None:
     """Remove the weights of all but the newest versions, the first and the one that is served."""
-    folders = sorted(f for f in (bundle.path / FOLDER).glob("*") if f.name.isdigit())
+    folders = sorted(f for f in (bundle.path / VERSIONS).glob("*") if f.name.isdigit())
     spared = {0, bundle.manifest.number}
     old = [folder for folder in folders if int(folder.name) not in spared]
     for folder in old[: max(0, len(old) - max(0, kept - (bundle.manifest.number > 0)))]:
