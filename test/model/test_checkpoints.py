@@ -232,11 +232,13 @@ class Code:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("kind", ["noise", "empty", "cut", "code", "list", "number"])
+@pytest.mark.parametrize("kind", ["noise", "opcodes", "empty", "cut", "code", "list", "number"])
 def test_unreadable_files_are_refused(tmp_path: Path, kind: str, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     if kind == "noise":
         path.write_bytes(bytes(range(256)) * 40)
+    elif kind == "opcodes":
+        path.write_text("root:x:0:0:root\n")  # of a pickle: it pops an empty stack
     elif kind == "empty":
         path.write_bytes(b"")
     elif kind == "cut":

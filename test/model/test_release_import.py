@@ -174,12 +174,14 @@ def test_reading_leaves_no_trace_in_torch(parity_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["absent", "text", "cut", "no state_dict", "no tensors", "zip", "nan"]
+    "kind", ["absent", "text", "opcodes", "cut", "no state_dict", "no tensors", "zip", "nan"]
 )
 def test_files_that_cannot_be_read(parity_dir: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.ckpt"
     if kind == "text":
         path.write_text("nothing like it")
+    elif kind == "opcodes":
+        path.write_text("root:x:0:0:root\n")  # of a pickle: it pops an empty stack
     elif kind == "cut":
         content = (parity_dir / CHECKPOINT).read_bytes()
         path.write_bytes(content[: len(content) // 2])

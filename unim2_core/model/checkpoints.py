@@ -92,8 +92,10 @@ def _read(path: Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _unreadable(path, "a damaged pickle, or one of more than tensors") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
+    except (OSError, RuntimeError, EOFError, SafetensorError) as error:
         raise _unreadable(path, next(iter(str(error).splitlines()), "nothing")) from error
+    except Exception as error:  # what a text means to an unpickler may be any mistake
+        raise _unreadable(path, "no zip and no pickle") from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
