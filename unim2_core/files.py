@@ -34,6 +34,14 @@ def write_atomically(path: Path, content: bytes) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def synchronise(folder: Path) -> None:
+    """Have the disk hold all files of a folder before anything points to them."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
 def cannot_write(path: Path, error: OSError) -> Unim2Error:
     """The error for a file that could not be written; nothing is left under its name."""
     return Unim2Error(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 from pathlib import Path
@@ -108,6 +109,23 @@ def test_a_bundle_is_replaced_only_when_asked(copy: Path) -> None:
     written = Bundle.write(copy, lambda _: (manifest, {}), weights, overwrite=True)
     assert (copy / ENGINES / "key").is_dir()  # minutes of work, and found only where they fit
     assert written.manifest.name == "second"
+    assert [path.name for path in copy.parent.iterdir()] == [copy.name]
+
+
+def test_what_cannot_be_replaced_is_there_as_before(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename = Bundle(copy).version, os.rename
+
+    def failing(old: Path, new: Path) -> None:
+        if new == copy and not copy.exists() and ".old." not in str(old):
+            raise OSError(28, "No space left on device")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(Unim2Error, match="cannot write"):
+        Bundle.write(copy, lambda _: (_manifest(copy), {}), {}, overwrite=True)
+    assert Bundle(copy).version == before
     assert [path.name for path in copy.parent.iterdir()] == [copy.name]
 
 

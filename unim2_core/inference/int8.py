@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unim2_core.errors import ModelError
-from unim2_core.files import cannot_write, sha256
+from unim2_core.files import cannot_write, sha256, synchronise
 from unim2_core.inference.parity import Parity
 from unim2_core.model.bundle import BACKBONE, ENGINES
 
@@ -127,6 +127,7 @@ def write_int8(
         if keep(facts):
             (draft / FACTS).write_text(facts.model_dump_json(indent=2) + "\n")
             draft.chmod(0o755)
+            synchronise(draft)
             shutil.rmtree(place, ignore_errors=True)  # an engine that runs has read its files
             os.rename(draft, place)
         return facts

@@ -34,7 +34,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from unim2_core.errors import ModelError, cause
-from unim2_core.files import cannot_write, sha256
+from unim2_core.files import cannot_write, sha256, synchronise
 
 SUFFIX = ".unim2"
 MANIFEST = "manifest.json"
@@ -305,6 +305,7 @@ class Bundle:
             manifest = manifest.model_copy(update={"files": files})
             (draft / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
             draft.chmod(0o755)
+            synchronise(draft)
             _swap(draft, path)
         except SafetensorError as error:  # how it says that the disk is full
             raise cannot_write(path, OSError(str(error))) from error
@@ -337,7 +338,12 @@ def _swap(draft: Path, path: Path) -> None:
         return
     old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
     os.rename(path, old / "bundle")
+    try:
+        os.rename(draft, path)
+    except OSError:
+        os.rename(old / "bundle", path)
+        old.rmdir()
+        raise
     if (old / "bundle" / ENGINES).is_dir():  # found by what is in them: those that fit are used
-        os.rename(old / "bundle" / ENGINES, draft / ENGINES)
-    os.rename(draft, path)
+        os.rename(old / "bundle" / ENGINES, path / ENGINES)
     shutil.rmtree(old, ignore_errors=True)

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 
 from unim2_core.errors import ModelError
-from unim2_core.files import cannot_write, sha256, write_atomically
+from unim2_core.files import cannot_write, sha256, synchronise, write_atomically
 from unim2_core.model.bundle import MANIFEST, NETWORK, UNLABELLED, Bundle, Label, Manifest
 from unim2_core.model.given import VERSIONS, tables_given
 
@@ -225,7 +225,7 @@ def add_version(
         )
         content = (manifest.model_dump_json(indent=2) + "\n").encode()
         (draft / MANIFEST).write_bytes(content)
-        _synchronise(draft)
+        synchronise(draft)
         draft.chmod(0o755)
         os.rename(draft, folder)
         record(path, event, number, bundle.manifest.number, sha256(folder / MANIFEST), details)
@@ -364,13 +364,6 @@ def _keep_first(bundle: Bundle) -> None:
     folder = version_folder(bundle.path, bundle.manifest.number)
     if not (folder / MANIFEST).exists():
         write_atomically(folder / MANIFEST, (bundle.path / MANIFEST).read_bytes())
-
-
-def _synchronise(folder: Path) -> None:
-    """Have the disk hold the files before anything points to them."""
-    for file in folder.iterdir():
-        with file.open("rb") as opened:
-            os.fsync(opened.fileno())
 
 
 def _no_version(path: Path, wanted: str, there: set[int]) -> ModelError:
