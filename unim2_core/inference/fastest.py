@@ -95,7 +95,9 @@ def _facts(bundle: Bundle, device: Device, threads: int) -> Mapping[str, Any]:
 
 
 def _version(module: str) -> str | None:
-    try:
-        return version(module)
-    except PackageNotFoundError:
-        return None
+    for name in (module, f"{module}-gpu", f"{module}-rtx"):  # distributions that bring it
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
