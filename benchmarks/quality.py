@@ -36,7 +36,14 @@ from fields import Field, console, cwfid, synthetic
 from rich.table import Table
 
 from unim2_core.learning.methods import Method, recipe
-from unim2_core.learning.selection import DEFAULT_RULE, RULES, Criteria, chosen, rank_correlation
+from unim2_core.learning.selection import (
+    DEFAULT_RULE,
+    RULES,
+    Criteria,
+    chosen,
+    rank_correlation,
+    regret,
+)
 from unim2_core.model.frozen import FrozenBackbone
 from unim2_core.sensing.modalities import Preset
 
@@ -233,9 +240,10 @@ def show(
             for rule, score in RULES.items() if title.startswith("UniM2") else ():
                 values = score(one.criteria)
                 if not np.isnan(values).any():
-                    best = one.miou[chosen(one.criteria, rule)]
-                    order = rank_correlation(values, np.array(one.miou))
-                    rules.setdefault(rule, []).append((order, best, max(one.miou) - best))
+                    truth, choice = np.array(one.miou), chosen(one.criteria, rule)
+                    order = rank_correlation(values, truth)
+                    entry = (order, one.miou[choice], regret(choice, truth))
+                    rules.setdefault(rule, []).append(entry)
     table = Table(
         *("method", "label-free", "last", "random", "oracle (labels)", "spread"),
         title=f"{where.name}, backbone {backbone.name}: mIoU %, mean (deviation) of "
